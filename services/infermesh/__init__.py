@@ -1,0 +1,1 @@
+"""infermesh: a mesh of gateway, registry, scheduler and workers that serves models over gRPC."""

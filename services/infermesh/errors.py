@@ -1,0 +1,181 @@
+"""The errors of the mesh. No status codes here: `mesh/status.py` maps each class to gRPC and HTTP.
+
+MeshError
+├── InvalidInput          the request can't be right, whatever the state of the mesh
+│   ├── BadTensor         a tensor's name, datatype, shape or size is not what the model takes
+│   └── OutOfRange        an offset or page beyond what there is
+├── NotFound              a model, version, alias, deployment, file … that is not known
+├── AlreadyExists         an id that is taken
+├── Conflict              a stale etag or a lost compare-and-swap
+├── FailedPrecondition    the state does not allow it
+│   └── LoadFailed        a version that can't be loaded, or failed its golden check
+├── NotReady              known, but still loading, or no worker yet: try again
+│   └── WorkerLost        the worker or runner died under the call
+├── Overloaded            a queue or quota is full
+├── DeadlineExceeded      the deadline has passed, wherever it was noticed
+├── Cancelled             the caller went away
+├── Unauthenticated       no or a bad credential
+├── PermissionDenied      a credential that does not allow it
+├── Unsupported           not implemented here
+├── DataLoss              stored bytes that no longer have their digest
+├── ConfigError           a setting that is unknown or bad; start-up only
+└── Internal              a fault of ours; its text never leaves the process
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+
+class MeshError(Exception):
+    """Root of the tree.
+
+    `reason` is stable and part of the API (google.rpc.ErrorInfo, domain `infermesh`); the message says what was
+    expected, what came and what to do; `metadata` repeats its dynamic values; `retry_after` is in seconds;
+    `violations` are pairs of field and description (google.rpc.BadRequest).
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        retry_after: float | None = None,
+        violations: Sequence[tuple[str, str]] = (),
+        reason: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.retry_after = retry_after
+        self.violations = tuple(violations)
+        if reason is not None:
+            self.reason = reason  # type: ignore[misc]  # an instance may be more exact than its class
+
+
+class InvalidInput(MeshError):
+    """The request can't be right, whatever the state of the mesh."""
+
+    reason = "INVALID_INPUT"
+
+
+class BadTensor(InvalidInput):
+    """A tensor is not what the model takes. Build it with `of`."""
+
+    reason = "BAD_TENSOR"
+
+    @classmethod
+    def of(cls, tensor: str, expected: str, got: str) -> "BadTensor":
+        """Returns the error for `tensor` (its name), saying what was expected and what came."""
+        text = f"tensor '{tensor}': expected {expected}, got {got}"
+        metadata = {"tensor": tensor, "expected": expected, "got": got}
+        return cls(text, metadata=metadata, violations=[(f"inputs.{tensor}", f"expected {expected}, got {got}")])
+
+
+class OutOfRange(InvalidInput):
+    """An offset or page lies beyond what there is."""
+
+    reason = "OUT_OF_RANGE"
+
+
+class NotFound(MeshError):
+    """Something named is not known. Build it with `of`."""
+
+    reason = "NOT_FOUND"
+
+    @classmethod
+    def of(cls, kind: str, name: str, hint: str = "") -> "NotFound":
+        """Returns the error for a `kind` (model, version, …) with `name`; `hint` says what to do."""
+        text = f"{kind} '{name}' not found" + (f": {hint}" if hint else "")
+        return cls(text, metadata={"kind": kind, "name": name}, reason=f"{kind.upper().replace(' ', '_')}_NOT_FOUND")
+
+
+class AlreadyExists(MeshError):
+    """An id is taken."""
+
+    reason = "ALREADY_EXISTS"
+
+
+class Conflict(MeshError):
+    """A stale etag, or a lost compare-and-swap."""
+
+    reason = "CONFLICT"
+
+
+class FailedPrecondition(MeshError):
+    """The state of the mesh does not allow it."""
+
+    reason = "FAILED_PRECONDITION"
+
+
+class LoadFailed(FailedPrecondition):
+    """A version can't be loaded, or failed its golden check."""
+
+    reason = "LOAD_FAILED"
+
+
+class NotReady(MeshError):
+    """Known, but still loading, or no worker has it yet."""
+
+    reason = "NOT_READY"
+
+
+class WorkerLost(NotReady):
+    """The worker or runner died, or the way to it broke, while the call was there."""
+
+    reason = "WORKER_LOST"
+
+
+class Overloaded(MeshError):
+    """A queue or quota is full."""
+
+    reason = "OVERLOADED"
+
+
+class DeadlineExceeded(MeshError):
+    """The deadline has passed."""
+
+    reason = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(MeshError):
+    """The caller went away."""
+
+    reason = "CANCELLED"
+
+
+class Unauthenticated(MeshError):
+    """No credential came, or a bad one."""
+
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDenied(MeshError):
+    """The credential does not allow it."""
+
+    reason = "PERMISSION_DENIED"
+
+
+class Unsupported(MeshError):
+    """Not implemented here."""
+
+    reason = "UNSUPPORTED"
+
+
+class DataLoss(MeshError):
+    """Stored bytes no longer have their digest."""
+
+    reason = "DATA_LOSS"
+
+
+class ConfigError(MeshError):
+    """A setting is unknown or bad; only at start-up."""
+
+    reason = "CONFIG"
+
+
+class Internal(MeshError):
+    """A fault of ours."""
+
+    reason = "INTERNAL"

@@ -1,0 +1,1 @@
+"""Generated from `protos/infermesh/health` by `make proto`. DO NOT EDIT."""

@@ -1,0 +1,1 @@
+"""Generated from `protos/infermesh/health/v1` by `make proto`. DO NOT EDIT."""

@@ -1,0 +1,1 @@
+"""Generated from `protos/infermesh/oip` by `make proto`. DO NOT EDIT."""

@@ -1,0 +1,1 @@
+"""Generated from `protos/infermesh/oip/v2` by `make proto`. DO NOT EDIT."""

@@ -1,0 +1,1 @@
+"""Generated from `protos/infermesh/reflection` by `make proto`. DO NOT EDIT."""
