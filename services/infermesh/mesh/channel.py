@@ -1,0 +1,32 @@
+"""How members of the mesh, and our SDK, dial each other."""
+
+import json
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # a dead wire is noticed after 3 s; servers of the mesh allow such pings
+    ("grpc.keepalive_time_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 1_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    # we look again quickly: a restarted peer is back within a second
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # one caller's trouble with a peer must not put another caller's channel into back-off
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+    # retries are ours to budget
+    ("grpc.enable_retries", 0),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+)
+
+
+def connect(address: str) -> grpc.aio.Channel:
+    """Returns a channel to `address` (host:port, or any gRPC target). Does not block; connects when used."""
+    return grpc.aio.insecure_channel(address, options=OPTIONS)
