@@ -118,7 +118,9 @@ def decode_bytes(name: str, data: bytes | memoryview) -> list[bytes]:
         if end <= len(view):
             end += int.from_bytes(view[at:end], "little")
         if end > len(view) or end < at + 4:
-            raise BadTensor.of(name, "4-byte lengths, each followed by so many bytes", f"{len(view) - at} bytes at {at}")
+            raise BadTensor.of(
+                name, "4-byte lengths, each followed by so many bytes", f"{len(view) - at} bytes at {at}"
+            )
         items.append(bytes(view[at + 4 : end]))
         at = end
     return items

@@ -15,7 +15,7 @@ from infermesh.mesh import status
 _Handler = Callable[[Any, Any], Any]
 
 
-class ErrorInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Ends a call with the rich status of the error that its handler raised.
 
     Works for all four arities. An abort by the handler itself keeps its code; an exception from outside the tree

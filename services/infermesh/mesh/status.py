@@ -139,14 +139,14 @@ def _unpack(detail: Message, error: MeshError) -> None:
 
 def from_rpc_error(error: grpc.RpcError) -> MeshError:
     """Rebuilds the error behind a failed call (grpc.aio or sync), by its rich status or else its code and text."""
-    for key, value in error.trailing_metadata() or ():  # type: ignore[attr-defined]
+    for key, value in error.trailing_metadata() or ():
         if key == DETAILS_KEY:
             status = status_pb2.Status()
             try:
                 status.ParseFromString(value)
             except DecodeError:
                 break
-            if status.code == error.code().value[0]:  # type: ignore[attr-defined]
+            if status.code == error.code().value[0]:
                 return from_status(status)
-    code: grpc.StatusCode = error.code()  # type: ignore[attr-defined]
-    return _BY_CODE.get(code, errors.Internal)(error.details() or code.name)  # type: ignore[attr-defined]
+    code: grpc.StatusCode = error.code()
+    return _BY_CODE.get(code, errors.Internal)(error.details() or code.name)
