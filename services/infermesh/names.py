@@ -25,7 +25,7 @@ def check_id(kind: str, value: str) -> str:
 
 
 def check_alias(value: str) -> str:
-    """Returns `value` if it may name an alias: an id that is neither a number nor `latest` or `none`. Raises InvalidInput."""
+    """Returns `value` if it may name an alias: an id, but no number, `latest` or `none`. Raises InvalidInput."""
     if value.isdigit() or value in ("latest", "none"):
         raise InvalidInput(f"alias id: a number, 'latest' and 'none' have a meaning of their own, got {value!r}")
     return check_id("alias", value)

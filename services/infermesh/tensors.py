@@ -87,7 +87,7 @@ def encode(array: Array) -> bytes:
 
 
 def decode(name: str, datatype: str, shape: Sequence[int], data: bytes | memoryview) -> Array:
-    """Returns the array of raw bytes; a view where the datatype has a fixed size. Raises BadTensor if the sizes differ."""
+    """Returns the array of raw bytes; a view where elements have a fixed size. Raises BadTensor if the sizes differ."""
     if datatype == "BYTES":
         items = decode_bytes(name, data)
         check_size(name, datatype, shape, len(items), "elements")

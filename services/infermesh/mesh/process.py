@@ -1,4 +1,4 @@
-"""One process of the mesh: logs, traces, health, /metrics, signals and the ready file. Every room's main.py opens one."""
+"""One process of the mesh: logs, traces, health, /metrics, signals and the ready file. Each room's main.py opens one."""
 
 import asyncio
 import contextlib
@@ -11,14 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import grpc.aio
 import prometheus_client
 import structlog
 import uvloop
 from opentelemetry.trace import Tracer
 
 from infermesh.errors import ConfigError
-from infermesh.mesh import health, log, server
+from infermesh.mesh import health, log, metrics, server
 from infermesh.mesh.config import ProcessConfig
+from infermesh.mesh.interceptors import ObserveInterceptor
 from infermesh.mesh.telemetry import Telemetry
 
 
@@ -48,6 +50,11 @@ class Process:
         """The tracer of this process."""
         return self._telemetry.tracer
 
+    def create_server(self) -> grpc.aio.Server:
+        """Returns a gRPC server whose calls are timed, traced and end with rich statuses; see `server.bind`."""
+        observe = ObserveInterceptor(metrics.rpc_seconds(self.metrics), self.tracer)
+        return server.create_server([observe])
+
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,8 +72,7 @@ class Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.health.stop()
-        if self._config.ready_file:
-            Path(self._config.ready_file).unlink(missing_ok=True)
+        self._remove_ready_file()
         await self._cleanup.aclose()
         self._log.info("stopped")
 
@@ -98,12 +104,20 @@ class Process:
         self._addresses |= addresses
         self.health.set("", True)
         self._log.info("ready", pid=os.getpid(), **self._addresses)
+        self._write_ready_file()
+
+    def _write_ready_file(self) -> None:
+        if not self._config.ready_file:
+            return
+        path = Path(self._config.ready_file)
+        content = {"pid": os.getpid(), "room": self._room, "addresses": self._addresses}
+        temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(content))
+        temporary.replace(path)  # a reader sees all of it or nothing
+
+    def _remove_ready_file(self) -> None:
         if self._config.ready_file:
-            path = Path(self._config.ready_file)
-            content = {"pid": os.getpid(), "room": self._room, "addresses": self._addresses}
-            temporary = path.with_name(f"{path.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(content))
-            temporary.replace(path)  # a reader sees all of it or nothing
+            Path(self._config.ready_file).unlink(missing_ok=True)
 
     async def until_stopped(self) -> None:
         """Returns once the process was told to stop, said NOT_SERVING and sat out the lame-duck time."""

@@ -51,7 +51,7 @@ def extract(traceparent: str, tracestate: str = "") -> Context | None:
 
 
 def inject(span: trace.Span) -> tuple[str, str]:
-    """Returns traceparent and tracestate that make the receiver's spans children of `span`; empty if it has no context."""
+    """Returns traceparent and tracestate that make the receiver's spans children of `span`; empty without a context."""
     carrier: dict[str, str] = {}
     _W3C.inject(carrier, trace.set_span_in_context(span))
     return carrier.get("traceparent", ""), carrier.get("tracestate", "")
