@@ -18,6 +18,7 @@ MeshError
 ├── PermissionDenied      a credential that does not allow it
 ├── Unsupported           not implemented here
 ├── DataLoss              stored bytes that no longer have their digest
+├── ModelFailed           the model raised, or gave something other than its signature says
 ├── ConfigError           a setting that is unknown or bad; start-up only
 └── Internal              a fault of ours; its text never leaves the process
 """
@@ -167,6 +168,15 @@ class DataLoss(MeshError):
     """Stored bytes no longer have their digest."""
 
     reason = "DATA_LOSS"
+
+
+class ModelFailed(MeshError):
+    """The model raised while it ran, or gave outputs that its signature does not describe; other requests go on.
+
+    The message carries the kind of the exception and its first line, never a traceback.
+    """
+
+    reason = "MODEL_FAILED"
 
 
 class ConfigError(MeshError):
