@@ -1,0 +1,1 @@
+"""The front door: every public protocol, routing, and the way to the workers. Holds no state."""
