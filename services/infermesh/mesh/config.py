@@ -116,7 +116,7 @@ def load(cls: type[T], argv: Sequence[str], environ: Mapping[str, str], *, room:
     unknown = sorted(set(values) - set(by_key))
     if unknown:
         raise ConfigError(f"{room} configuration: unknown key '{unknown[0]}'; known: {', '.join(by_key)}")
-    return _build(cls, {by_key[key]: value for key, value in values.items()}, room)
+    return _build(cls, [(by_key[key], value) for key, value in values.items()], room)
 
 
 def _parse(known: Sequence[Setting], argv: Sequence[str], room: str) -> dict[str, Any]:
@@ -169,9 +169,9 @@ def _flatten(content: Mapping[str, Any], prefix: str, groups: set[str]) -> Itera
             yield f"{prefix}{key}", value
 
 
-def _build(cls: type[T], values: Mapping[Setting, Any], room: str) -> T:
+def _build(cls: type[T], values: Sequence[tuple[Setting, Any]], room: str) -> T:
     tree: dict[str, Any] = {}
-    for setting, value in values.items():
+    for setting, value in values:
         node = tree
         for part in setting.path[:-1]:
             node = node.setdefault(part, {})

@@ -1,5 +1,6 @@
 """What every gRPC server of the mesh does around each call."""
 
+import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NoReturn
@@ -11,7 +12,6 @@ from grpc_status import rpc_status
 from opentelemetry.trace import SpanKind, Tracer
 from prometheus_client import Histogram
 
-from infermesh.errors import MeshError
 from infermesh.mesh import status, telemetry
 
 Handler = Callable[[Any, Any], Any]
@@ -64,6 +64,9 @@ class ErrorInterceptor(_Interceptor):
         return call
 
     def _stream(self, handler: Handler, method: str) -> Handler:
+        if not inspect.isasyncgenfunction(handler):
+            return self._single(handler, method)  # it reads and writes through the context itself
+
         async def call(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 async for response in handler(request, context):

@@ -1,4 +1,4 @@
-"""One process of the mesh: logs, traces, health, /metrics, signals and the ready file. Each room's main.py opens one."""
+"""One process of the mesh: logs, traces, health, /metrics, signals and the ready file. Every room opens one."""
 
 import asyncio
 import contextlib
