@@ -1,0 +1,64 @@
+# The project's commands. `make demo` and `make test` need nothing but Python 3.11, make and this folder.
+
+VENV   := .venv
+READY  := $(VENV)/.ready
+BIN    := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+export TORCH_INDEX PYTHON
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test unit mesh check lint types imports proto proto-check proto-lint format clean
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  variables    TORCH_INDEX=URL (index for torch alone), PYTHON=interpreter, ARGS=… (for demo, up and the tests)"
+
+setup: $(READY) ## the environment .venv; the other targets do this by themselves
+
+$(READY): pyproject.toml constraints.txt scripts/setup.sh
+	@scripts/setup.sh
+
+demo: $(READY) ## the whole product in three minutes, on real data
+	@$(BIN)/infermesh demo $(ARGS)
+
+up: $(READY) ## a mesh in the foreground; state in ./.infermesh
+	@$(BIN)/infermesh up $(ARGS)
+
+test: $(READY) ## every test
+	@$(PYTEST) $(ARGS)
+
+unit: $(READY) ## the fast tests: no process is started
+	@$(PYTEST) -m 'not mesh' $(ARGS)
+
+mesh: $(READY) ## the tests that start real processes
+	@$(PYTEST) -m mesh $(ARGS)
+
+check: lint types imports proto-check proto-lint ## everything that CI looks at beside the tests
+
+lint: $(READY) ## style
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+
+types: $(READY) ## mypy --strict
+	@$(BIN)/mypy
+
+imports: $(READY) ## which room may import which
+	@$(BIN)/lint-imports
+
+proto: $(READY) ## generates the stubs
+	@$(BIN)/python scripts/gen_protos.py
+
+proto-check: $(READY) ## the committed stubs are those of protos/
+	@$(BIN)/python scripts/check_protos.py
+
+proto-lint: ## buf lint and buf breaking, where there is buf or npm
+	@scripts/buf.sh
+
+format: $(READY) ## formats the code
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+clean: ## removes the environment, caches and the state of `make up`
+	rm -rf $(VENV) .infermesh .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage* build dist
+	find services tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf services/*.egg-info
