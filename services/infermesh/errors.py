@@ -12,6 +12,7 @@ MeshError
 ├── NotReady              known, but still loading, or no worker yet: try again
 │   └── WorkerLost        the worker or runner died under the call
 ├── Overloaded            a queue or quota is full
+├── TooLarge              a message or body above the limit: sending it again won't help
 ├── DeadlineExceeded      the deadline has passed, wherever it was noticed
 ├── Cancelled             the caller went away
 ├── Unauthenticated       no or a bad credential
@@ -132,6 +133,18 @@ class Overloaded(MeshError):
     """A queue or quota is full."""
 
     reason = "OVERLOADED"
+
+
+class TooLarge(MeshError):
+    """A message or body is above the limit. Build it with `of`."""
+
+    reason = "TOO_LARGE"
+
+    @classmethod
+    def of(cls, kind: str, size: int, limit: int) -> "TooLarge":
+        """Returns the error for a `kind` (message, body, …) of `size` bytes, or of what came before reading stopped."""
+        text = f"{kind}: expected at most {limit} bytes, got {size}"
+        return cls(text, metadata={"limit": str(limit), "size": str(size)})
 
 
 class DeadlineExceeded(MeshError):

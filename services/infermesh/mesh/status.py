@@ -24,6 +24,7 @@ _TABLE: Final[dict[type[MeshError], tuple[grpc.StatusCode, int]]] = {
     errors.FailedPrecondition: (grpc.StatusCode.FAILED_PRECONDITION, 409),
     errors.NotReady: (grpc.StatusCode.UNAVAILABLE, 503),
     errors.Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+    errors.TooLarge: (grpc.StatusCode.RESOURCE_EXHAUSTED, 413),
     errors.DeadlineExceeded: (grpc.StatusCode.DEADLINE_EXCEEDED, 504),
     errors.Cancelled: (grpc.StatusCode.CANCELLED, 499),
     errors.Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, 401),

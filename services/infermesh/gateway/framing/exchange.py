@@ -1,0 +1,236 @@
+"""Runs one gRPC call on an ASGI connection: request in, handler, answer and trailers out, whatever happens.
+
+Cancelling is one mechanism: the caller going away and the deadline passing both cancel the task that runs the handler,
+and leave behind why.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import structlog
+
+from infermesh.errors import Cancelled, DeadlineExceeded, MeshError, Unsupported
+from infermesh.gateway.framing import failure, frames, metadata
+from infermesh.gateway.framing.frames import HEADER, Decoder, Limits
+from infermesh.gateway.framing.inbound import Event, Inbound, Receive, watch
+from infermesh.gateway.framing.metadata import Header
+from infermesh.gateway.framing.methods import Context, Method
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[Event], Awaitable[None]]
+
+_CONTENT_TYPE: Final = (b"content-type", b"application/grpc")
+_ACCEPT: Final = (b"grpc-accept-encoding", frames.ACCEPTED)
+# sent for every call that attaches nothing: made once
+_START: Final[Event] = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [_CONTENT_TYPE, _ACCEPT],
+    "trailers": True,
+}
+_OK: Final[Event] = {
+    "type": "http.response.trailers",
+    "headers": [(b"grpc-status", b"0")],
+    "more_trailers": False,
+}
+_WORTH_SQUEEZING: Final = 1 << 10
+
+
+async def serve(scope: Scope, receive: Receive, send: Send, method: Method, limits: Limits) -> None:
+    """Runs one call of `method`. Never raises but when the server itself is stopping."""
+    await Exchange(scope, receive, send, method, limits).run()
+
+
+class Exchange:
+    """The state of one call."""
+
+    __slots__ = (
+        "_body_done",
+        "_context",
+        "_decoder",
+        "_ended_by",
+        "_headers",
+        "_limits",
+        "_method",
+        "_receive",
+        "_reply_encoding",
+        "_running",
+        "_scope",
+        "_send",
+        "_started",
+        "_task",
+        "_timer",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, method: Method, limits: Limits) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._method = method
+        self._limits = limits
+        self._task = asyncio.current_task()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ended_by: MeshError | None = None
+        self._running = True
+        self._started = False
+        self._body_done = False
+        self._reply_encoding = b"identity"
+
+    async def run(self) -> None:
+        """Runs the call to its end."""
+        try:
+            self._begin()
+            await self._answer()
+            trailers = self._ok()
+        except asyncio.CancelledError:
+            if self._ended_by is None or self._task is None:
+                raise
+            self._task.uncancel()
+            trailers = failure.trailers_of(self._ended_by)
+        except Exception as error:
+            trailers = self._failed(error)
+        self._running = False
+        if self._timer is not None:
+            self._timer.cancel()
+        if not isinstance(self._ended_by, Cancelled):
+            await self._end(trailers)
+
+    # -- the request ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        headers: list[Header] = self._scope["headers"]
+        known = dict(headers)
+        self._context = Context(self._scope["path"], headers, start=self._start)
+        encoding = frames.check_encoding(known.get(b"grpc-encoding", b"identity"))
+        self._decoder = Decoder(encoding, self._limits.message)
+        if encoding != b"identity" and encoding in known.get(b"grpc-accept-encoding", b""):
+            self._reply_encoding = encoding
+        timeout = known.get(b"grpc-timeout")
+        if timeout is not None:
+            loop = asyncio.get_running_loop()
+            self._context.deadline = loop.time() + metadata.parse_timeout(timeout)
+            self._timer = loop.call_at(self._context.deadline, self._late)
+
+    async def _single(self) -> bytes:
+        """Returns the one request of a call whose caller does not stream."""
+        event = await self._receive()
+        if event["type"] == "http.disconnect":
+            self._ended_by = Cancelled("the caller went away within its request")
+            raise self._ended_by
+        message = self._whole(event)
+        if message is not None:
+            watch(self._receive, self._gone)
+            return message
+        inbound = Inbound(self._receive, self._decoder, self._gone)
+        inbound.take(event)
+        message = await anext(inbound, None)
+        if message is None:
+            raise Unsupported("request: expected exactly one message, got none")
+        if await anext(inbound, None) is not None:
+            raise Unsupported("request: expected exactly one message, got more")
+        return message
+
+    def _whole(self, event: Event) -> bytes | None:
+        """Returns the message of nearly every call: one frame in one chunk, not compressed."""
+        body: bytes = event.get("body", b"")
+        size = len(body) - HEADER
+        if event.get("more_body", False) or not 0 <= size <= self._limits.message or body[0]:
+            return None
+        return body[HEADER:] if int.from_bytes(body[1:HEADER], "big") == size else None
+
+    # -- the answer ----------------------------------------------------------------------------------------------------
+
+    async def _answer(self) -> None:
+        method = self._method
+        request: Any
+        if method.client_stream:
+            request = Inbound(self._receive, self._decoder, self._gone)
+            request.open()
+        else:
+            request = await self._single()
+        result = method.handler(request, self._context)
+        if method.server_stream:
+            await self._forward(result)
+        else:
+            await self._finish(await result)
+        if self._ended_by is not None:  # the handler caught its own cancelling
+            raise self._ended_by
+
+    async def _finish(self, message: bytes) -> None:
+        self._running = False  # from here on nothing may interrupt
+        await self._start()
+        await self._body(message, more=False)
+
+    async def _forward(self, responses: AsyncIterator[bytes]) -> None:
+        try:
+            async for message in responses:
+                await self._start()
+                await self._body(message, more=True)
+        finally:
+            await _close(responses)
+
+    async def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            await self._send(self._head())
+
+    def _head(self) -> Event:
+        if not self._context.initial and self._reply_encoding == b"identity":
+            return _START
+        headers = [_CONTENT_TYPE, _ACCEPT, *metadata.encode(self._context.initial)]
+        if self._reply_encoding != b"identity":
+            headers.append((b"grpc-encoding", self._reply_encoding))
+        return {**_START, "headers": headers}
+
+    async def _body(self, message: bytes, more: bool) -> None:
+        encoding = self._reply_encoding if len(message) >= _WORTH_SQUEEZING else b"identity"
+        body = frames.encode(message, encoding)
+        self._body_done = not more
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _ok(self) -> list[Header] | None:
+        trailing = self._context.trailing
+        return [(b"grpc-status", b"0"), *metadata.encode(trailing)] if trailing else None
+
+    def _failed(self, error: Exception) -> list[Header]:
+        shown = error if isinstance(error, failure.RpcFailure) else failure.shown(error)
+        if shown is not error:
+            log = structlog.get_logger(__name__)
+            log.error("unexpected error", method=self._scope["path"], request_id=_id_of(shown), exc_info=error)
+        trailers = failure.trailers_of(shown)
+        if isinstance(shown, failure.RpcFailure) or not self._context.trailing:
+            return trailers
+        return [*trailers, *metadata.encode(self._context.trailing)]
+
+    async def _end(self, trailers: list[Header] | None) -> None:
+        """Sends what is missing: trailers are only accepted after a final body message, also for errors."""
+        if not self._started:
+            self._started = True
+            await self._send(_START if trailers is not None else self._head())
+        if not self._body_done:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._send(_OK if trailers is None else {**_OK, "headers": trailers})
+
+    def _late(self) -> None:
+        self._stop(DeadlineExceeded("the deadline passed before the call was answered"))
+
+    def _gone(self) -> None:
+        self._stop(Cancelled("the caller went away"))
+
+    def _stop(self, why: MeshError) -> None:
+        if self._running and self._ended_by is None and self._task is not None:
+            self._ended_by = why
+            self._task.cancel()
+
+
+async def _close(responses: AsyncIterator[bytes]) -> None:
+    close = getattr(responses, "aclose", None)  # only generators have it
+    if close is not None:
+        await close()
+
+
+def _id_of(error: BaseException) -> str:
+    return error.metadata.get("request_id", "") if isinstance(error, MeshError) else ""

@@ -1,0 +1,109 @@
+"""Messages in and out of gRPC's 5-byte frames, compressed or not. Pure; used by `exchange` only."""
+
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+from infermesh.errors import MeshError, TooLarge, Unsupported
+
+HEADER: Final = 5
+_WBITS: Final = {b"gzip": 31, b"deflate": 15}
+ACCEPTED: Final = b"identity, deflate, gzip"
+_RATIO_FREE: Final = 16 << 20
+_RATIO: Final = 512
+
+
+class BadFrame(MeshError):
+    """The peer broke the framing itself: INTERNAL, as gRPC has it."""
+
+    reason = "BAD_FRAME"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one message may take. `message` is in bytes, after decompression, too."""
+
+    message: int = 256 << 20
+
+
+def encode(message: bytes, encoding: bytes = b"identity") -> bytes:
+    """Returns the frame of a message; `encoding` other than identity compresses it."""
+    if encoding != b"identity":
+        squeezer = zlib.compressobj(level=1, wbits=_WBITS[encoding])
+        packed = squeezer.compress(message) + squeezer.flush()
+        return b"\x01" + len(packed).to_bytes(4, "big") + packed
+    return b"\x00" + len(message).to_bytes(4, "big") + message
+
+
+def check_encoding(encoding: bytes) -> bytes:
+    """Returns a `grpc-encoding` that we speak. Raises Unsupported."""
+    if encoding != b"identity" and encoding not in _WBITS:
+        shown = encoding[:40].decode("latin-1")
+        raise Unsupported(f"grpc-encoding: expected one of {ACCEPTED.decode()}, got {shown!r}")
+    return encoding
+
+
+def inflate(data: bytes, encoding: bytes, limit: int) -> bytes:
+    """Returns decompressed bytes.
+
+    Raises TooLarge above `limit` bytes, or above 16 MiB that came from less than a 512th of it; BadFrame if the
+    bytes are not what `encoding` says.
+    """
+    allowed = min(limit, max(_RATIO_FREE, _RATIO * len(data)))
+    inflater = zlib.decompressobj(wbits=_WBITS[encoding])
+    try:
+        message = inflater.decompress(data, allowed + 1)
+    except zlib.error as error:
+        raise BadFrame(f"compressed message: not {encoding.decode()}") from error
+    if len(message) > allowed:
+        raise TooLarge.of("message", len(message), allowed)
+    if not inflater.eof or inflater.unused_data:
+        raise BadFrame(f"compressed message: {encoding.decode()} data is cut short or goes on after its end")
+    return message
+
+
+class Decoder:
+    """Cuts messages out of chunks. Holds no more than one message and one chunk."""
+
+    __slots__ = ("_buffer", "_encoding", "_limit")
+
+    def __init__(self, encoding: bytes, limit: int) -> None:
+        self._buffer = bytearray()
+        self._encoding = encoding
+        self._limit = limit
+
+    def __len__(self) -> int:
+        """Returns how many bytes wait to be cut."""
+        return len(self._buffer)
+
+    def feed(self, chunk: bytes) -> None:
+        """Takes bytes from the wire."""
+        self._buffer += chunk
+
+    def next(self) -> bytes | None:
+        """Returns the next whole message, or None. Raises BadFrame or TooLarge."""
+        buffer = self._buffer
+        if len(buffer) < HEADER:
+            return None
+        size = int.from_bytes(buffer[1:HEADER], "big")
+        if buffer[0] > 1:
+            raise BadFrame(f"frame: expected flag 0 or 1, got {buffer[0]}")
+        if size > self._limit:
+            raise TooLarge.of("message", size, self._limit)
+        end = HEADER + size
+        if len(buffer) < end:
+            return None
+        message = bytes(memoryview(buffer)[HEADER:end])
+        compressed = buffer[0]
+        del buffer[:end]
+        return self._inflate(message) if compressed else message
+
+    def finish(self) -> None:
+        """Ends the stream. Raises BadFrame if it broke off within a message."""
+        if self._buffer:
+            raise BadFrame(f"frame: the stream ended within a message, {len(self._buffer)} bytes of it came")
+
+    def _inflate(self, message: bytes) -> bytes:
+        if self._encoding == b"identity":
+            raise BadFrame("frame: compressed, but no grpc-encoding says how")
+        return inflate(message, self._encoding, self._limit)

@@ -1,0 +1,99 @@
+"""The requests of a streaming call, read ahead a little. Used by `exchange` only."""
+
+import asyncio
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final
+
+from infermesh.errors import Cancelled
+from infermesh.gateway.framing.frames import Decoder
+
+Event = MutableMapping[str, Any]
+Receive = Callable[[], "asyncio.Future[Event]"]
+
+_READ_AHEAD: Final = 64 << 10
+
+
+class Inbound:
+    """An async iterator of messages.
+
+    Reads on while less than 64 KiB wait, so that a caller who goes away is noticed though the handler does not read,
+    and one who sends faster than the handler reads is held back by the protocol's flow control. Cancelling the
+    reader is safe: nothing is lost.
+    """
+
+    def __init__(self, receive: Receive, decoder: Decoder, gone: Callable[[], None]) -> None:
+        self._receive = receive
+        self._decoder = decoder
+        self._gone = gone
+        self._asking = False
+        self._ended = False
+        self._broken = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __aiter__(self) -> "Inbound":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Returns the next message. Raises what `Decoder` raises, and Cancelled if the caller went away."""
+        while (message := self._decoder.next()) is None:
+            if self._broken:  # never pass half a request off as a whole one
+                raise Cancelled("the caller went away within its request")
+            if self._ended:
+                self._decoder.finish()
+                raise StopAsyncIteration
+            self._ask()
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self._read_ahead()
+        return message
+
+    def open(self) -> None:
+        """Begins to read, so that a caller who goes away is noticed before the handler reads."""
+        self._read_ahead()
+
+    def take(self, event: Event) -> None:
+        """Takes one ASGI event. The type comes first: a disconnect may come within a body and has no `more_body`."""
+        if event["type"] == "http.disconnect":
+            self._ended = self._broken = True
+            self._gone()
+        else:
+            self._decoder.feed(event.get("body", b""))
+            if not event.get("more_body", False):
+                self._ended = True
+                watch(self._receive, self._gone)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _read_ahead(self) -> None:
+        if not self._ended and len(self._decoder) < _READ_AHEAD:
+            self._ask()
+
+    def _ask(self) -> None:
+        if not self._asking:
+            self._asking = True
+            self._receive().add_done_callback(self._arrived)
+
+    def _arrived(self, future: "asyncio.Future[Event]") -> None:
+        self._asking = False
+        self.take(event_of(future))
+        self._read_ahead()
+
+
+def event_of(future: "asyncio.Future[Event]") -> Event:
+    """Returns the event of a receive() that is done; a disconnect if it failed."""
+    if future.cancelled() or future.exception() is not None:
+        return {"type": "http.disconnect"}
+    return future.result()
+
+
+def watch(receive: Receive, gone: Callable[[], None]) -> None:
+    """Calls `gone` if the caller goes away once the whole request is read.
+
+    What `receive()` gives after the end is a disconnect, or an empty request when the answer is complete.
+    """
+
+    def arrived(future: "asyncio.Future[Event]") -> None:
+        if event_of(future)["type"] == "http.disconnect":
+            gone()
+
+    receive().add_done_callback(arrived)

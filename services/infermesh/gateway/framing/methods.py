@@ -1,0 +1,127 @@
+"""What can be mounted: a gRPC method's arity and its handler. Front ends build these; `exchange` runs them.
+
+A handler takes bytes (or an iterator of them) and a `Context`, and gives bytes (or an iterator). `unary`, … wrap one
+that speaks messages.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from infermesh.errors import InvalidInput
+from infermesh.gateway.framing import metadata
+from infermesh.gateway.framing.metadata import Header, Metadata
+
+Rq = TypeVar("Rq", bound=Message)
+Rs = TypeVar("Rs", bound=Message)
+
+
+class Context:
+    """What a handler may know of its call, and add to the answer."""
+
+    __slots__ = ("_headers", "_start", "deadline", "initial", "path", "trailing")
+
+    def __init__(
+        self,
+        path: str,
+        headers: list[Header],
+        deadline: float | None = None,
+        start: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.path = path
+        self.deadline = deadline
+        """When the call is too late, in seconds of the event loop's clock."""
+        self.initial: Metadata = ()
+        """Goes out before the first message; set it before."""
+        self.trailing: Metadata = ()
+        """Goes out at the end, unless the call fails with an RpcFailure, which brings its own."""
+        self._headers = headers
+        self._start = start
+
+    def metadata(self) -> list[tuple[str, str | bytes]]:
+        """Returns what the caller attached. Raises InvalidInput if a binary value is not base64."""
+        return metadata.decode(self._headers)
+
+    def header(self, name: bytes) -> str:
+        """Returns the text of one header, or an empty one."""
+        return next((value.decode("latin-1") for key, value in self._headers if key == name), "")
+
+    async def start(self) -> None:
+        """Sends the initial metadata now instead of with the first message. Idempotent."""
+        if self._start is not None:
+            await self._start()
+
+
+class Handler(Protocol):
+    """Runs one call; see the arities in `Method`."""
+
+    def __call__(self, request: Any, context: Context, /) -> Any:
+        """Returns an awaitable of the response, or an async iterator of responses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A gRPC method: its handler and which sides stream. The handler takes and gives bytes."""
+
+    handler: Handler
+    client_stream: bool = False
+    server_stream: bool = False
+
+
+Methods = Mapping[str, Method]
+"""gRPC path, `/package.Service/Method`, to what runs there."""
+
+
+def parse(request: type[Rq], data: bytes) -> Rq:
+    """Returns the message of bytes. Raises InvalidInput."""
+    try:
+        return request.FromString(data)
+    except DecodeError as error:
+        name = request.DESCRIPTOR.name
+        raise InvalidInput(f"request: the bytes are not a {name} message ({len(data)} bytes)") from error
+
+
+def unary(request: type[Rq], handler: Callable[[Rq, Context], Awaitable[Message]]) -> Method:
+    """Returns the method of a handler that takes one message and gives one."""
+
+    async def call(data: bytes, context: Context) -> bytes:
+        return (await handler(parse(request, data), context)).SerializeToString()
+
+    return Method(call)
+
+
+def server_stream(request: type[Rq], handler: Callable[[Rq, Context], AsyncIterator[Message]]) -> Method:
+    """Returns the method of a handler that takes one message and gives many."""
+
+    async def call(data: bytes, context: Context) -> AsyncIterator[bytes]:
+        async for response in handler(parse(request, data), context):
+            yield response.SerializeToString()
+
+    return Method(call, server_stream=True)
+
+
+def client_stream(request: type[Rq], handler: Callable[[AsyncIterator[Rq], Context], Awaitable[Message]]) -> Method:
+    """Returns the method of a handler that takes many messages and gives one."""
+
+    async def call(stream: AsyncIterator[bytes], context: Context) -> bytes:
+        return (await handler(_parsed(request, stream), context)).SerializeToString()
+
+    return Method(call, client_stream=True)
+
+
+def bidi(request: type[Rq], handler: Callable[[AsyncIterator[Rq], Context], AsyncIterator[Message]]) -> Method:
+    """Returns the method of a handler that takes many messages and gives many."""
+
+    async def call(stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        async for response in handler(_parsed(request, stream), context):
+            yield response.SerializeToString()
+
+    return Method(call, client_stream=True, server_stream=True)
+
+
+async def _parsed(request: type[Rq], stream: AsyncIterator[bytes]) -> AsyncIterator[Rq]:
+    async for data in stream:
+        yield parse(request, data)
