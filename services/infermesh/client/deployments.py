@@ -1,0 +1,142 @@
+"""Deployments and workers. Part of `AsyncClient`."""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from google.longrunning import operations_pb2
+
+from infermesh import names
+from infermesh.client import methods
+from infermesh.client.connection import Connection
+from infermesh.client.operations import Watcher, finished
+from infermesh.errors import AlreadyExists, InvalidInput, NotFound
+from infermesh.v1 import (
+    deployment_pb2,
+    deployment_service_pb2,
+    model_service_pb2,
+    scheduler_service_pb2,
+    worker_pb2,
+)
+
+
+def batching(*, max_batch_size: int = 0, max_delay: float = 0.0, max_queue: int = 0) -> deployment_pb2.Batching:
+    """Returns how calls are batched: most rows (0: the version's limit), longest hold (seconds), most waiting calls."""
+    result = deployment_pb2.Batching(max_batch_size=max_batch_size, max_queue=max_queue)
+    result.max_delay.FromNanoseconds(round(max_delay * 1e9))
+    return result
+
+
+class DeploymentCalls:
+    """Everything about deployments, and the workers that carry them out."""
+
+    _connection: Connection
+
+    async def deploy(
+        self,
+        deployment: str,
+        model: str = "",
+        *,
+        version: str | int = "",
+        traffic: Mapping[str, int] | None = None,
+        replicas: int | None = None,
+        device: str | None = None,
+        policy: str | None = None,
+        batching: deployment_pb2.Batching | None = None,
+        labels: Mapping[str, str] | None = None,
+        wait: bool = True,
+        timeout: float = 300.0,
+        watch: Watcher | None = None,
+    ) -> deployment_pb2.Deployment:
+        """Creates a deployment, or changes what is given of one that exists, and returns it.
+
+        `model` defaults to the deployment's id. Calls go to `version` (a number, an alias that is followed when it
+        moves, or `latest`), or are shared by `traffic`: {version: weight}. A new deployment without either gets the
+        newest version there is now. `replicas` is the number of workers that hold each version; `device` any, cpu,
+        cuda, mps or xpu; `policy` round_robin, random, least_load or weighted; `batching` see the function of that
+        name; `labels` replaces all labels.
+
+        With `wait` it returns once every version answers calls, at most `timeout` seconds later; `watch` is called
+        with the progress meanwhile. Raises LoadFailed or FailedPrecondition with the reason if a version can't be
+        loaded (what served before goes on serving), NotFound, InvalidInput, DeadlineExceeded.
+        """
+        names.check_id("deployment", deployment)
+        given = {
+            "traffic": _targets(version, traffic),
+            "replicas": replicas,
+            "device": device,
+            "policy": policy,
+            "batching": batching,
+            "labels": labels,
+        }
+        operation = await self._create_or_update(deployment, model, {k: v for k, v in given.items() if v is not None})
+        if wait:
+            return await finished(self._connection, operation, deployment, timeout=timeout, watch=watch)
+        return await self.get_deployment(deployment)
+
+    async def _create_or_update(
+        self, deployment: str, model: str, given: Mapping[str, Any]
+    ) -> operations_pb2.Operation:
+        try:
+            current = await self.get_deployment(deployment)
+        except NotFound:
+            try:
+                return await self._create(deployment, model or deployment, given)
+            except AlreadyExists:  # somebody was faster
+                current = await self.get_deployment(deployment)
+        if model and current.model != names.model_name(model):
+            raise InvalidInput(
+                f"model: deployment '{deployment}' serves '{current.model}' for ever, got '{names.model_name(model)}': "
+                "delete the deployment first, or take another id",
+                violations=[("model", "immutable")],
+            )
+        # deploying again without a change is a change of the traffic to what it is: its operation tells how it stands
+        given = given or {"traffic": current.traffic}
+        request = deployment_service_pb2.UpdateDeploymentRequest(
+            deployment=deployment_pb2.Deployment(name=current.name, **given)
+        )
+        request.update_mask.paths.extend(given)
+        return await self._connection.call(methods.UPDATE_DEPLOYMENT, request)
+
+    async def _create(self, deployment: str, model: str, given: Mapping[str, Any]) -> operations_pb2.Operation:
+        draft = deployment_pb2.Deployment(model=names.model_name(model), **given)
+        if not draft.traffic:
+            newest = model_service_pb2.GetModelVersionRequest(name=names.version_name(model, "latest"))
+            found = await self._connection.call(methods.GET_VERSION, newest)
+            draft.traffic.add(version=found.name.rpartition("/")[2], weight=100)
+        draft.replicas = draft.replicas or 1
+        request = deployment_service_pb2.CreateDeploymentRequest(
+            deployment_id=deployment, deployment=draft, request_id=str(uuid.uuid4())
+        )
+        return await self._connection.call(methods.CREATE_DEPLOYMENT, request)
+
+    async def undeploy(self, deployment: str) -> None:
+        """Deletes a deployment; calls under way finish. Raises NotFound."""
+        request = deployment_service_pb2.DeleteDeploymentRequest(name=names.deployment_name(deployment))
+        await self._connection.call(methods.DELETE_DEPLOYMENT, request)
+
+    async def get_deployment(self, deployment: str) -> deployment_pb2.Deployment:
+        """Returns a deployment with its state and what each version is doing. Raises NotFound."""
+        request = deployment_service_pb2.GetDeploymentRequest(name=names.deployment_name(deployment))
+        return await self._connection.call(methods.GET_DEPLOYMENT, request)
+
+    def deployments(self, *, model: str = "") -> AsyncIterator[deployment_pb2.Deployment]:
+        """Yields the deployments in the order of their ids, all or those of one model."""
+        request = deployment_service_pb2.ListDeploymentsRequest(model=names.model_name(model) if model else "")
+        return self._connection.pages(methods.LIST_DEPLOYMENTS, request)
+
+    def workers(self) -> AsyncIterator[worker_pb2.Worker]:
+        """Yields the workers that are alive, with their devices and what they hold."""
+        return self._connection.pages(methods.LIST_WORKERS, scheduler_service_pb2.ListWorkersRequest())
+
+
+def _targets(version: str | int, traffic: Mapping[str, int] | None) -> list[deployment_pb2.TrafficTarget] | None:
+    if version and traffic:
+        raise InvalidInput("traffic: give version or traffic, not both")
+    if version:
+        traffic = {str(version): 100}
+    if traffic is None:
+        return None
+    if not traffic:
+        raise InvalidInput("traffic: expected at least one version with its weight, got none")
+    return [deployment_pb2.TrafficTarget(version=str(name), weight=weight) for name, weight in traffic.items()]
