@@ -4,14 +4,20 @@ Used by both ends. The words inside are in `protos/infermesh/v1/runner.proto`. N
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from google.rpc import error_details_pb2, status_pb2
+
+from infermesh.errors import InvalidInput, LoadFailed, MeshError, ModelFailed
 from infermesh.v1 import runner_pb2
 
 LENGTH: Final = struct.Struct("<I")
+DOMAIN: Final = "infermesh"
 Bytes = bytes | bytearray | memoryview
+
+_CODES: Final = {InvalidInput: 3, LoadFailed: 9, ModelFailed: 13}
 
 
 @dataclass(slots=True)
@@ -38,7 +44,8 @@ class Output:
 class Message(Protocol):
     """What a header can be."""
 
-    def SerializeToString(self) -> bytes: ...
+    def SerializeToString(self) -> bytes:
+        """Returns the encoded message."""
 
 
 def head(message: Message) -> bytes:
@@ -49,11 +56,18 @@ def head(message: Message) -> bytes:
 
 def describe(buffer: Buffer) -> runner_pb2.BufferSpec:
     """Returns the description of a buffer that follows the header."""
-    size = sum(len(part) for part in buffer.parts)
+    size = sum(map(len, buffer.parts))
     return runner_pb2.BufferSpec(name=buffer.name, datatype=buffer.datatype, shape=buffer.shape, size_bytes=size)
 
 
-def split(specs: Sequence[runner_pb2.BufferSpec], payload: memoryview) -> list[memoryview]:
+def describe_output(output: Output) -> runner_pb2.BufferSpec:
+    """Returns the description of an output that follows the header."""
+    return runner_pb2.BufferSpec(
+        name=output.name, datatype=output.datatype, shape=output.shape, size_bytes=len(output.data)
+    )
+
+
+def split(specs: Iterable[runner_pb2.BufferSpec], payload: memoryview) -> list[memoryview]:
     """Returns the part of the payload that each description stands for."""
     parts, at = [], 0
     for spec in specs:
@@ -63,6 +77,24 @@ def split(specs: Sequence[runner_pb2.BufferSpec], payload: memoryview) -> list[m
     return parts
 
 
-def payload_size(specs: Sequence[runner_pb2.BufferSpec]) -> int:
+def payload_size(specs: Iterable[runner_pb2.BufferSpec]) -> int:
     """Returns how many bytes follow a header with these descriptions."""
     return sum(spec.size_bytes for spec in specs)
+
+
+def encode_error(error: MeshError) -> status_pb2.Status:
+    """Returns an error as it travels from a runner; `mesh/status.from_status` rebuilds it in the worker.
+
+    A copy of the table there in three lines, because a runner must not pay for importing grpc.
+    """
+    code = next((code for cls, code in _CODES.items() if isinstance(error, cls)), 13)
+    status = status_pb2.Status(code=code, message=error.message)
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+    info.metadata["class"] = type(error).__name__
+    status.details.add().Pack(info)
+    if error.violations:
+        bad = error_details_pb2.BadRequest()
+        for field, description in error.violations:
+            bad.field_violations.add(field=field, description=description)
+        status.details.add().Pack(bad)
+    return status

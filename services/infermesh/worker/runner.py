@@ -4,14 +4,27 @@ Used by the worker room only, inside its event loop. One runner runs one version
 """
 
 import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final, cast
 
-from infermesh.v1 import model_pb2
-from infermesh.worker.frames import Buffer, Output
+from infermesh.errors import LoadFailed, WorkerLost
+from infermesh.mesh.status import from_status
+from infermesh.v1 import model_pb2, runner_pb2
+from infermesh.worker.frames import Buffer, Output, describe, head, split
+from infermesh.worker.link import Link
 
 __all__ = ["Buffer", "LoadReport", "Output", "RunResult", "Runner", "RunnerSpec"]
+
+_GRACE_SECONDS: Final = 2.0
+_SOCKET_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +37,7 @@ class RunnerSpec:
     device: str = "cpu"
     """`cpu`, `cuda:0`, `mps` or `xpu`."""
     threads: int = 1
-    """Most threads that one execution may use; fewer are used where that is faster."""
+    """Most threads that one execution may use; fewer are used where that is as fast."""
     allow_python: bool = False
 
 
@@ -46,11 +59,21 @@ class RunResult:
 
 
 class Runner:
-    """A runner process that holds one version. Build it with `start`; not safe to use from another loop."""
+    """A runner process that holds one version. Build it with `start`; belongs to the loop that built it."""
 
-    def __init__(self, report: LoadReport, died: asyncio.Future[str]) -> None:
-        self.report = report
-        self.died = died
+    report: LoadReport
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.died: asyncio.Future[str] = loop.create_future()
+        """Resolves with a description when the process has ended though nobody closed it; else cancelled by `close`."""
+        self._loop = loop
+        self._pending: deque[tuple[int, asyncio.Future[Any]]] = deque()
+        self._last_id = 0
+        self._process: asyncio.SubprocessTransport | None = None
+        self._exited: asyncio.Future[None] = loop.create_future()
+        self._socket: asyncio.Transport | None = None
+        self._socket_closed: asyncio.Future[None] = loop.create_future()
+        self._closing = False
 
     @classmethod
     async def start(cls, spec: RunnerSpec) -> "Runner":
@@ -58,7 +81,20 @@ class Runner:
 
         Raises LoadFailed with the reason. Cancel-safe: the process is gone afterwards.
         """
-        raise NotImplementedError
+        runner = cls(asyncio.get_running_loop())
+        try:
+            await runner._spawn(spec.threads)
+            runner.report = await runner._load(spec)
+        except BaseException:
+            await asyncio.shield(runner.close())
+            raise
+        return runner
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        assert self._process is not None
+        return self._process.get_pid()
 
     def run(self, inputs: Sequence[Buffer], outputs: Sequence[str] = ()) -> asyncio.Future[RunResult]:
         """Sends a batch and returns the future of its result; batches run in the order of the calls.
@@ -67,8 +103,137 @@ class Runner:
         input), ModelFailed (it raised, or gave something else than its signature says) or WorkerLost (the process
         ended). Cancelling the future does not stop the execution.
         """
-        raise NotImplementedError
+        command = runner_pb2.RunnerCommand(
+            run=runner_pb2.RunCommand(inputs=[describe(buffer) for buffer in inputs], outputs=outputs)
+        )
+        return cast("asyncio.Future[RunResult]", self._send(command, inputs))
 
     async def close(self) -> None:
-        """Ends the process and waits for it; its memory is free afterwards. Pending runs fail with WorkerLost."""
-        raise NotImplementedError
+        """Ends the process and waits for it; its memory is free afterwards. Pending runs fail with WorkerLost.
+
+        May be called again.
+        """
+        self._closing = True
+        self.died.cancel()
+        if self._socket is not None:
+            self._socket.close()
+            await asyncio.shield(self._socket_closed)
+        if self._process is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(self._exited), _GRACE_SECONDS)
+            if not self._exited.done():
+                self._process.kill()
+                await asyncio.shield(self._exited)
+            self._process.close()
+
+    async def _spawn(self, threads: int) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BYTES)
+            ours.setblocking(False)
+            transport, _ = await self._loop.create_connection(lambda: Link(self._on_reply, self._on_lost), sock=ours)
+            self._socket = transport
+            fd = theirs.fileno()
+            # -P: a file in the working directory must not pose as a module
+            command = [sys.executable, "-P", "-X", "faulthandler", "-m", "infermesh.worker.runner_process", str(fd)]
+            process, _ = await self._loop.subprocess_exec(
+                lambda: _Exit(self._on_exit),
+                *command,
+                stdin=None,
+                stdout=None,
+                stderr=None,
+                pass_fds=(fd,),
+                env=_environment(threads),
+            )
+            self._process = process
+
+    async def _load(self, spec: RunnerSpec) -> LoadReport:
+        command = runner_pb2.LoadCommand(
+            version=spec.version,
+            folder=str(spec.folder),
+            device=spec.device,
+            threads=spec.threads,
+            allow_python=spec.allow_python,
+        )
+        try:
+            reply: runner_pb2.RunnerReply = await self._send(runner_pb2.RunnerCommand(load=command), ())
+        except WorkerLost as error:
+            raise LoadFailed(f"the runner process ended while it was loading: {error.message}") from error
+        times = tuple((time.rows, time.compute_us / 1e6) for time in reply.batch_times)
+        return LoadReport(reply.memory_bytes, times)
+
+    def _send(self, command: runner_pb2.RunnerCommand, buffers: Sequence[Buffer]) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+        if self._socket is None or self._socket.is_closing():
+            future.set_exception(WorkerLost("the runner process has ended"))
+            return future
+        self._last_id += 1
+        command.id = self._last_id
+        self._pending.append((command.id, future))
+        self._socket.writelines([head(command), *(part for buffer in buffers for part in buffer.parts)])
+        return future
+
+    def _on_reply(self, reply: runner_pb2.RunnerReply, payload: memoryview) -> None:
+        expected, future = self._pending.popleft()
+        assert reply.id == expected
+        if future.done():
+            return  # its caller went away
+        if reply.HasField("error"):
+            future.set_exception(from_status(reply.error))
+        elif reply.outputs:
+            buffers = split(reply.outputs, payload)
+            outputs = [
+                Output(spec.name, spec.datatype, tuple(spec.shape), data)
+                for spec, data in zip(reply.outputs, buffers, strict=True)
+            ]
+            future.set_result(RunResult(outputs, reply.compute_us))
+        else:
+            future.set_result(reply)
+
+    def _on_lost(self) -> None:
+        if not self._socket_closed.done():
+            self._socket_closed.set_result(None)
+        if self._process is None or self._exited.done():
+            self._end()
+
+    def _on_exit(self) -> None:
+        if not self._exited.done():
+            self._exited.set_result(None)
+        if self._socket_closed.done():
+            self._end()
+
+    def _end(self) -> None:
+        """Both the socket and the process have ended: nothing more can come."""
+        text = "it was closed" if self._closing else self._describe_end()
+        while self._pending:
+            _, future = self._pending.popleft()
+            if not future.done():
+                future.set_exception(WorkerLost(f"the runner process ended: {text}"))
+        if not self.died.done():
+            self.died.set_result(text)
+
+    def _describe_end(self) -> str:
+        status = self._process.get_returncode() if self._process is not None else None
+        if status is None:
+            return "its socket broke"
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        return f"exit status {status}"
+
+
+class _Exit(asyncio.SubprocessProtocol):
+    """Tells when a process has ended."""
+
+    def __init__(self, on_exit: Any) -> None:
+        self._on_exit = on_exit
+
+    def process_exited(self) -> None:
+        """Called by the loop."""
+        self._on_exit()
+
+
+def _environment(threads: int) -> dict[str, str]:
+    """Returns our environment with the thread pools of the numeric libraries limited before they are imported."""
+    count = str(max(1, threads))
+    return {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}

@@ -1,0 +1,10 @@
+"""What a process takes of the machine's memory. Used inside runners and by the device room of the worker."""
+
+import psutil
+
+
+def private_bytes() -> int:
+    """Returns the memory that ending this process gives back: its share of shared pages included where the system
+    tells (Linux), else what it does not share."""
+    info = psutil.Process().memory_full_info()
+    return int(getattr(info, "pss", 0) or info.uss)

@@ -1,0 +1,109 @@
+"""The runner process: holds one version and executes batches for its worker, one after the other.
+
+Started by `runner.py` as `python -m infermesh.worker.runner_process FD`; FD is its end of a socket pair. It ends when
+the other end is closed, whatever else happens to the worker.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from typing import Final
+
+import structlog
+
+from infermesh.errors import InvalidInput, LoadFailed, MeshError, ModelFailed
+from infermesh.mesh import log
+from infermesh.mesh.extensions import Table
+from infermesh.v1 import runner_pb2
+from infermesh.worker.backends import table
+from infermesh.worker.backends.base import Backend, RunnerBroken
+from infermesh.worker.execution import Execution, describe
+from infermesh.worker.frames import describe_output, encode_error, split
+from infermesh.worker.pipe import Pipe
+
+_PR_SET_PDEATHSIG: Final = 1
+_logger = structlog.get_logger(__name__)
+
+
+class Server:
+    """Answers the commands of one worker."""
+
+    def __init__(self, pipe: Pipe, backends: Table[type[Backend]]) -> None:
+        self._pipe = pipe
+        self._backends = backends
+        self._execution: Execution | None = None
+
+    def serve(self) -> None:
+        """Returns when the worker is gone. Raises RunnerBroken, after telling the worker."""
+        while (received := self._pipe.receive()) is not None:
+            command, payload = received
+            try:
+                if command.HasField("load"):
+                    self._load(command)
+                else:
+                    self._run(command, payload)
+            except RunnerBroken as error:
+                self._fail(command.id, ModelFailed(error.message))
+                raise
+            except MeshError as error:
+                self._fail(command.id, error)
+            except Exception as error:  # the boundary: one command's failure must not end the others
+                _logger.exception("runner.command_failed")
+                failure = LoadFailed if command.HasField("load") else ModelFailed
+                self._fail(command.id, failure(describe(error)))
+
+    def _load(self, command: runner_pb2.RunnerCommand) -> None:
+        self._execution, loaded = Execution.load(command.load, self._backends)
+        times = [
+            runner_pb2.BatchTime(rows=rows, compute_us=max(1, round(seconds * 1e6)))
+            for rows, seconds in loaded.batch_times
+        ]
+        self._pipe.send(runner_pb2.RunnerReply(id=command.id, memory_bytes=loaded.memory_bytes, batch_times=times))
+
+    def _run(self, command: runner_pb2.RunnerCommand, payload: memoryview) -> None:
+        if self._execution is None:
+            raise ModelFailed("no version is loaded")
+        specs = command.run.inputs
+        outputs, taken = self._execution.run(specs, split(specs, payload), command.run.outputs)
+        described = [describe_output(output) for output in outputs]
+        reply = runner_pb2.RunnerReply(id=command.id, outputs=described, compute_us=taken)
+        self._pipe.send(reply, [output.data for output in outputs])
+
+    def _fail(self, command_id: int, error: MeshError) -> None:
+        if not isinstance(error, InvalidInput):  # those are the caller's affair, and may be many
+            _logger.warning("runner.model_failed", error=error.message, exc_info=error.__cause__ or error)
+        self._pipe.send(runner_pb2.RunnerReply(id=command_id, error=encode_error(error)))
+
+
+def _die_with_parent() -> None:
+    """Asks Linux to kill this process when its parent ends, for when a model never comes back from a call.
+
+    Elsewhere the end of the socket does it, after the execution that is under way.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def main(fd: int) -> int:
+    """Serves on the socket `fd` until the worker is gone; returns the exit status."""
+    _die_with_parent()
+    # the worker decides when a runner ends: signals to its whole process group must not cut executions
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what models print must not reach the worker's output
+    log.configure("runner", "info")
+    with socket.socket(fileno=fd) as sock:
+        try:
+            Server(Pipe(sock), table()).serve()
+        except RunnerBroken as error:
+            _logger.error("runner.broken", error=error.message)
+            return 1
+        except (ConnectionError, BrokenPipeError):
+            return 0  # the worker went away while it was being answered
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))
