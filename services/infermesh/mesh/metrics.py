@@ -3,12 +3,14 @@ its hot path needs."""
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 LATENCY_BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 )  # fmt: skip
 """Upper bounds in seconds of every latency histogram."""
+ROW_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+"""Upper bounds of histograms of batch sizes."""
 
 
 def rpc_seconds(registry: CollectorRegistry) -> Histogram:
@@ -27,3 +29,30 @@ def errors_total(registry: CollectorRegistry) -> Counter:
     return Counter(
         "infermesh_unexpected_errors", "Unexpected errors, each logged with its request id.", registry=registry
     )
+
+
+class WorkerMetrics:
+    """What a worker counts; `model` is the deployment that clients name."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        target = ["model", "version"]
+        self.queue_seconds = _seconds("worker_queue", "Time of a call in the worker's queue.", target, registry)
+        self.compute_seconds = _seconds("worker_compute", "Time of the execution of a batch.", target, registry)
+        self.load_seconds = _seconds(
+            "worker_load", "Time to fetch, load, check and warm up a version.", target, registry
+        )
+        self.batch_rows = Histogram(
+            "infermesh_worker_batch_rows", "Rows of a batch.", target, buckets=ROW_BUCKETS, registry=registry
+        )
+        self.calls = Counter("infermesh_worker_calls", "Calls by result.", [*target, "code"], registry=registry)
+        self.held = Gauge("infermesh_worker_held_versions", "Versions held, by state.", ["state"], registry=registry)
+        self.memory_total = Gauge(
+            "infermesh_worker_memory_total_bytes", "Memory that models may use.", ["device"], registry=registry
+        )
+        self.memory_free = Gauge(
+            "infermesh_worker_memory_free_bytes", "Memory that is free.", ["device"], registry=registry
+        )
+
+
+def _seconds(name: str, text: str, labels: list[str], registry: CollectorRegistry) -> Histogram:
+    return Histogram(f"infermesh_{name}_seconds", text, labels, buckets=LATENCY_BUCKETS, registry=registry)

@@ -1,0 +1,35 @@
+"""One call on its way through the worker, from arrival to result. Shared by the servicers and `models`."""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from infermesh.worker.batcher import Order
+from infermesh.worker.oip_codec import Request
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A call and, once `finish` is called with it, its result: `response` or `error`.
+
+    Times are seconds of the event loop's clock; no deadline is `inf`. `tag` is the servicer's own. `finish` is called
+    exactly once, unless the call was cancelled: then never.
+    """
+
+    request: Request
+    finish: Callable[["Call"], None]
+    tag: Any
+    streamed: bool
+    # what the batch planner sees
+    rows: int
+    group: Hashable
+    arrived: float
+    deadline: float
+    order: Order = (0, 0.0, 0)
+    # the result
+    response: bytes = b""
+    error: BaseException | None = None
+    not_started: bool = False
+    queue_us: int = 0
+    compute_us: int = 0
+    done: bool = False

@@ -1,0 +1,152 @@
+"""Runs batches of one target on its runner and hands the results to the calls. Used by `models` only.
+
+One bad call fails alone: a batch that the model refuses is run again call by call.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from infermesh.errors import Internal, InvalidInput, MeshError
+from infermesh.mesh.clock import Clock
+from infermesh.worker import results
+from infermesh.worker.calls import Call
+from infermesh.worker.measures import TargetMeasures
+from infermesh.worker.oip_codec import Codec
+from infermesh.worker.runner import Runner, RunResult
+from infermesh.worker.service_time import ServiceTime
+from infermesh.worker.statistics import Statistics
+
+
+class Batch:
+    """Calls that are with the runner together."""
+
+    __slots__ = ("calls", "rows", "sent")
+
+    def __init__(self, calls: list[Call], sent: float) -> None:
+        self.calls = calls
+        self.sent = sent
+        self.rows = sum(call.rows for call in calls)
+
+
+class Executor:
+    """The batches under way. `freed` is called whenever one has left the runner, before its calls are answered."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        clock: Clock,
+        measures: TargetMeasures,
+        statistics: Statistics,
+        freed: Callable[[], None],
+    ) -> None:
+        self.runner: Runner | None = None
+        self.time = ServiceTime()
+        self.batches: dict[Batch, None] = {}
+        self._codec, self._clock, self._measures, self._statistics = codec, clock, measures, statistics
+        self._freed = freed
+        self._last_end = 0.0
+
+    def attach(self, runner: Runner) -> None:
+        """Takes a loaded runner, and what it measured."""
+        self.time = ServiceTime(runner.report.batch_times, self._codec.max_rows)
+        self.runner = runner
+
+    @property
+    def calls(self) -> int:
+        """Calls that are with the runner."""
+        return sum(len(batch.calls) for batch in self.batches)
+
+    def send(self, calls: list[Call]) -> None:
+        """Sends a batch to the runner. Never calls a `finish` from within."""
+        assert self.runner is not None
+        now = self._clock.time()
+        batch = Batch(calls, now)
+        self.batches[batch] = None
+        for call in calls:
+            call.queue_us = int((now - call.arrived) * 1e6)
+        try:
+            future = self.runner.run(results.join(self._codec, calls), results.outputs_of(self._codec, calls))
+        except Exception as error:
+            asyncio.get_running_loop().call_soon(self._failed, batch, error)
+            return
+        future.add_done_callback(partial(self._finished, batch))
+
+    def _finished(self, batch: Batch, future: asyncio.Future[RunResult]) -> None:
+        error = Internal("the run was cancelled") if future.cancelled() else future.exception()
+        if error is not None:
+            self._failed(batch, error)
+            return
+        now = self._clock.time()
+        del self.batches[batch]
+        # inside the runner it began when the batch before it had ended
+        self.time.observe(batch.rows, now - max(batch.sent, self._last_end))
+        self._last_end = now
+        self._freed()
+        self._answer(batch, future.result(), now)
+
+    def _failed(self, batch: Batch, error: BaseException) -> None:
+        del self.batches[batch]
+        waiting = [call for call in batch.calls if not call.done]
+        if isinstance(error, InvalidInput) and len(batch.calls) > 1 and self.runner is not None:
+            # one of them is bad; which one shows when each runs alone
+            for call in waiting:
+                self.send([call])
+        else:
+            self.fail(waiting, error)
+        self._freed()
+
+    def _answer(self, batch: Batch, result: RunResult, ended: float) -> None:
+        try:
+            pieces = results.cut(self._codec, batch.calls, result.outputs)
+        except Exception as error:
+            self.fail(batch.calls, error)
+            return
+        good: list[Call] = []
+        for call, mine in zip(batch.calls, pieces, strict=True):
+            if call.done:
+                continue
+            call.compute_us = result.compute_us
+            try:
+                call.response = results.respond(self._codec, call, mine)
+            except Exception as error:
+                self.fail([call], error)
+                continue
+            call.done = True
+            good.append(call)
+            call.finish(call)
+        self._count(batch, good, result.compute_us, ended)
+
+    def _count(self, batch: Batch, good: Sequence[Call], compute_us: int, ended: float) -> None:
+        now = self._clock.time()
+        infer = compute_us * 1000
+        # what the way to the runner and back took counts as input, writing the responses as output
+        put_in = max(0, int((ended - batch.sent) * 1e9) - infer)
+        put_out = int((now - ended) * 1e9)
+        self._statistics.executed(batch.rows, put_in, infer, put_out)
+        queued = sum(call.queue_us for call in good) * 1000
+        total = int(sum(now - call.arrived for call in good) * 1e9)
+        self._statistics.succeeded(len(good), total, queued, (put_in, infer, put_out))
+        measures = self._measures
+        measures.compute.observe(compute_us / 1e6)
+        measures.rows.observe(batch.rows)
+        measures.calls.inc(len(good))
+        for call in good:
+            measures.queue.observe(call.queue_us / 1e6)
+
+    def refuse(self, call: Call, error: MeshError) -> None:
+        """Ends a call that was never begun."""
+        call.not_started = True
+        self.fail([call], error)
+
+    def fail(self, calls: Sequence[Call], error: BaseException) -> None:
+        """Ends calls with an error; those that have ended already stay as they are."""
+        now = self._clock.time()
+        for call in calls:
+            if call.done:
+                continue
+            call.done = True
+            call.error = error
+            self._statistics.failed(int((now - call.arrived) * 1e9))
+            self._measures.failed(error)
+            call.finish(call)

@@ -1,0 +1,206 @@
+"""A version that this worker holds: its queue, its batches, its runner. Used by the servicers and the agent.
+
+Callbacks only, no task for a call: what arrives in one turn of the event loop is planned together in the next, and a
+finished batch starts the following one before its own responses are written.
+"""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+
+from infermesh.errors import DeadlineExceeded, MeshError, NotReady, Overloaded
+from infermesh.mesh.clock import Clock
+from infermesh.names import Target, target_of
+from infermesh.v1 import deployment_pb2, model_pb2
+from infermesh.worker.batcher import Queue, order_of, plan
+from infermesh.worker.calls import Call
+from infermesh.worker.executor import Executor
+from infermesh.worker.measures import TargetMeasures
+from infermesh.worker.oip_codec import Codec
+from infermesh.worker.runner import Runner
+from infermesh.worker.statistics import Statistics
+
+_PIPELINED = 0.005  # seconds: below it a second batch waits inside the runner, to hide the way there and back
+_HIDDEN = 0.002  # seconds of work that gateways may send ahead where single calls are quick
+_MOST_QUEUED = 10_000  # calls; gateways keep to their credit, direct callers know none
+
+
+class HeldModel:
+    """One version of one deployment, ready or not. Lives in one event loop; `changed` is told of every new credit."""
+
+    def __init__(
+        self,
+        deployment: str,
+        number: str,
+        version: model_pb2.ModelVersion,
+        clock: Clock,
+        measures: TargetMeasures,
+        changed: Callable[["HeldModel"], None] = lambda model: None,
+    ) -> None:
+        self.deployment, self.number, self.version = deployment, number, version
+        self.target: Target = target_of(deployment, number)
+        self.codec = Codec(deployment, number, version)
+        self.statistics = Statistics()
+        self._clock, self._changed = clock, changed
+        self._loop = asyncio.get_running_loop()
+        self._executor = Executor(self.codec, clock, measures, self.statistics, self._freed)
+        self._queue: Queue[Call] = Queue()
+        self._limit, self._max_delay = version.max_batch_size, 0.0
+        self._calls = 0
+        self._rows_per_call = 1.0
+        self._pump_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = inf
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def set_batching(self, batching: deployment_pb2.Batching) -> None:
+        """Takes the deployment's batching: at most the version's own limit of rows."""
+        own = self.version.max_batch_size
+        self._limit = min(own, batching.max_batch_size) if batching.max_batch_size > 0 else own
+        self._max_delay = batching.max_delay.ToTimedelta().total_seconds()
+        self._changed(self)
+
+    def attach(self, runner: Runner) -> None:
+        """Begins to serve with a loaded runner."""
+        self._executor.attach(runner)
+        self._changed(self)
+
+    def detach(self, error: MeshError) -> None:
+        """Stops taking calls; those that wait fail with `error` as not started, those under way end by themselves."""
+        self._executor.runner = None
+        for call in self._queue.clear():
+            self._executor.refuse(call, error)
+        self._look_idle()
+        self._changed(self)
+
+    async def until_idle(self) -> None:
+        """Returns once no call waits or is under way."""
+        await self._idle.wait()
+
+    @property
+    def ready(self) -> bool:
+        """Tells whether calls are taken."""
+        return self._executor.runner is not None
+
+    @property
+    def queued_rows(self) -> int:
+        """Rows that wait."""
+        return self._queue.rows
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that wait or are executed."""
+        return len(self._queue) + self._executor.calls
+
+    @property
+    def service_time(self) -> float:
+        """Seconds that one more row takes, in a batch of the best size."""
+        best = self._best_rows()
+        return self._executor.time.seconds(best) / best
+
+    @property
+    def credit(self) -> int:
+        """Calls that all gateways together may have here: two best batches, or a little more of very quick ones."""
+        if not self.ready:
+            return 0
+        one = self._executor.time.seconds(1)
+        quick = 16 if one * 16 <= _HIDDEN else int(_HIDDEN / one)
+        return max(1, quick, round(2 * self._best_rows() / self._rows_per_call))
+
+    def _best_rows(self) -> int:
+        return min(self._executor.time.best_rows(), self._limit or 1)
+
+    def submit(self, call: Call, priority: int = 0) -> None:
+        """Queues a call; higher `priority` goes first. Its `finish` is called later, never from within."""
+        refusal = self._refusal()
+        if refusal is not None:
+            self._loop.call_soon(self._executor.refuse, call, refusal)
+            return
+        self._calls += 1
+        call.order = order_of(priority, call.deadline, self._calls)
+        self._rows_per_call += 0.05 * (call.rows - self._rows_per_call)
+        self._queue.add(call)
+        self._idle.clear()
+        if not self._pump_due:
+            self._pump_due = True
+            self._loop.call_soon(self._pump)
+
+    def _refusal(self) -> MeshError | None:
+        if not self.ready:
+            return NotReady(f"version '{self.target}' is not ready on this worker: try again", retry_after=1.0)
+        if len(self._queue) >= _MOST_QUEUED:
+            return Overloaded(f"version '{self.target}': {_MOST_QUEUED} calls wait already", retry_after=1.0)
+        return None
+
+    def cancel(self, call: Call) -> None:
+        """Forgets a call: it leaves the queue, or its result is dropped. Its `finish` is not called any more."""
+        call.done = True
+        self._queue.remove(call)
+        self._look_idle()
+
+    def _pump(self) -> None:
+        """Sends batches to the runner as long as it should have more."""
+        self._pump_due = False
+        wake = inf
+        while self._queue and self.ready and self._room():
+            now = self._clock.time()
+            planned = plan(now, self._queue.items, self._executor.time, self._limit, self._max_delay)
+            if planned.late:
+                self._queue.take(planned.late)
+                self._expire(planned.late, now)
+            if not planned.batch:
+                wake = planned.wake
+                break
+            self._queue.take(planned.batch)
+            self._executor.send(planned.batch)
+        self._arm(wake)
+        self._look_idle()
+
+    def _room(self) -> bool:
+        under_way = len(self._executor.batches)
+        if under_way != 1:
+            return under_way == 0
+        # a second batch only where runs are so short that no deadline passes inside the runner, and only a good one
+        short = self._executor.time.seconds(self._limit or 1) <= _PIPELINED
+        return short and self._queue.rows >= self._best_rows()
+
+    def _freed(self) -> None:
+        if not self._pump_due:
+            self._pump()
+
+    def _expire(self, calls: list[Call], now: float) -> None:
+        for call in calls:
+            waited = f"after {(now - call.arrived) * 1e3:.1f} ms in the worker's queue"
+            if call.deadline > now:
+                self._executor.time.doubt()
+                left = f"{(call.deadline - now) * 1e3:.1f} ms"
+                error = DeadlineExceeded(f"{waited} only {left} are left: too little for one execution")
+            else:
+                error = DeadlineExceeded(f"deadline passed {waited}")
+            self._executor.refuse(call, error)
+
+    def _arm(self, wake: float) -> None:
+        """Sets the timer to `wake` or the earliest deadline that waits; one that rings too early does no harm."""
+        if not self._queue:
+            return
+        at = min(wake, self._queue.first_deadline())
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            # timers of the loop count in milliseconds: ring rather late than in vain
+            delay = max(0.0, at - self._clock.time()) + 0.001
+            self._timer, self._timer_at = self._loop.call_later(delay, self._ring), at
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, inf
+        now = self._clock.time()
+        expired = self._queue.expired(now)
+        if expired:
+            self._expire(expired, now)
+        if not self._pump_due:
+            self._pump()
+
+    def _look_idle(self) -> None:
+        if not self._queue and not self._executor.batches:
+            self._idle.set()

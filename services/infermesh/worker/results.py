@@ -1,0 +1,94 @@
+"""Between calls and the runner: joins the inputs of a batch, and cuts its outputs into the calls' responses."""
+
+from collections.abc import Sequence
+
+from infermesh.errors import Internal
+from infermesh.tensors import ITEM_SIZES
+from infermesh.worker.calls import Call
+from infermesh.worker.classification import top_classes
+from infermesh.worker.contents import split_bytes
+from infermesh.worker.oip_codec import Codec
+from infermesh.worker.runner import Buffer, Output
+
+Piece = tuple[str, str, tuple[int, ...], bytes | memoryview]
+
+
+def join(codec: Codec, batch: Sequence[Call]) -> list[Buffer]:
+    """Returns the inputs of a batch: every call's buffers, one after the other. Copies nothing."""
+    if len(batch) == 1:
+        request = batch[0].request
+        return [
+            Buffer(rule.name, rule.datatype, request.shapes[rule.at], [request.buffers[rule.at]])
+            for rule in codec.inputs
+        ]
+    rows = sum(call.rows for call in batch)
+    first = batch[0].request.shapes
+    return [
+        Buffer(
+            rule.name,
+            rule.datatype,
+            (rows, *first[rule.at][1:]),
+            [call.request.buffers[rule.at] for call in batch],
+        )
+        for rule in codec.inputs
+    ]
+
+
+def outputs_of(codec: Codec, batch: Sequence[Call]) -> tuple[str, ...]:
+    """Returns the outputs that some call of the batch wants; empty for all of them."""
+    wanted: set[str] = set()
+    for call in batch:
+        if not call.request.wanted:
+            return ()
+        wanted.update(output.name for output in call.request.wanted)
+    return () if len(wanted) == len(codec.outputs) else tuple(name for name in codec.outputs if name in wanted)
+
+
+def cut(codec: Codec, batch: Sequence[Call], outputs: Sequence[Output]) -> list[list[Piece]]:
+    """Returns for every call its rows of every output; views, not copies.
+
+    Raises Internal if an output has not the rows of the batch: then nothing says which row is whose.
+    """
+    if len(batch) == 1 and not codec.max_rows:
+        return [[(out.name, out.datatype, out.shape, out.data) for out in outputs]]
+    counts = [call.rows for call in batch]
+    rows = sum(counts)
+    pieces: list[list[Piece]] = [[] for _ in batch]
+    for out in outputs:
+        if not out.shape or out.shape[0] != rows:
+            raise Internal(f"output '{out.name}': expected {rows} rows, got shape {list(out.shape)}")
+        tail = out.shape[1:]
+        for mine, count, data in zip(pieces, counts, _split(out, counts, rows), strict=True):
+            mine.append((out.name, out.datatype, (count, *tail), data))
+    return pieces
+
+
+def _split(out: Output, counts: list[int], rows: int) -> list[memoryview]:
+    if len(counts) == 1:
+        return [out.data]
+    if out.datatype not in ITEM_SIZES:
+        tail = 1
+        for size in out.shape[1:]:
+            tail *= size
+        return split_bytes(out.data, [count * tail for count in counts])
+    row_size, data = len(out.data) // rows, out.data
+    parts, at = [], 0
+    for count in counts:
+        end = at + count * row_size
+        parts.append(data[at:end])
+        at = end
+    return parts
+
+
+def respond(codec: Codec, call: Call, pieces: list[Piece]) -> bytes:
+    """Returns the serialised response of a call: its wanted outputs in the wanted order."""
+    wanted = call.request.wanted
+    if wanted:
+        by_name = {piece[0]: piece for piece in pieces}
+        pieces = [
+            top_classes(*by_name[output.name], output.classes, codec.max_rows > 0)
+            if output.classes
+            else by_name[output.name]
+            for output in wanted
+        ]
+    return codec.respond(call.request, pieces, call.streamed)
