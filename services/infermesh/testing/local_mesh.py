@@ -6,6 +6,7 @@ For tests (also of other projects), `infermesh up` and `infermesh demo`. All sta
     home/cache/{worker}/                fetched artifacts
     home/logs/{service}.log             what each service logged
     home/run/{service}.json             ready files: pid and addresses; run/mesh.json has the gateway's
+    home/{room}.yaml                    settings of a room, if somebody put them there (also .toml, .json)
 """
 
 import contextlib
@@ -41,7 +42,7 @@ class MeshOptions:
     flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     start_timeout: float = 90.0
-    stop_timeout: float = 20.0
+    stop_timeout: float = 40.0  # above the time that services give calls under way
 
 
 class LocalMesh:
@@ -110,8 +111,10 @@ class LocalMesh:
         return self._spec(name, "worker", *upstream, "--id", name, "--device", self.options.device, *cache)
 
     def _spec(self, name: str, room: str, *arguments: str) -> ServiceSpec:
-        extra = [*self.options.flags.get(room, ()), *(self.options.flags.get(name, ()) if name != room else ())]
-        return ServiceSpec(name, room, [*arguments, *extra], environment=self.options.environment)
+        files = [path for suffix in ("yaml", "toml", "json") if (path := self.home / f"{room}.{suffix}").exists()]
+        config = [word for path in files for word in ("--config", str(path))]
+        extra = [word for key in dict.fromkeys((room, name)) for word in self.options.flags.get(key, ())]
+        return ServiceSpec(name, room, [*config, *arguments, *extra], environment=self.options.environment)
 
     def _launch(self, spec: ServiceSpec) -> Service:
         service = self.processes[spec.name] = Service(spec, self.home)
@@ -159,6 +162,12 @@ class LocalMesh:
         chosen = [service for name, service in self.processes.items() if not names or name in names]
         rooms = ("gateway", "worker", "scheduler", "registry")
         return [[service for service in chosen if service.spec.room == room] for room in rooms]
+
+    def abandon(self) -> None:
+        """Kills what still runs, at once and without order."""
+        for service in self.processes.values():
+            service.kill_group()
+        self._leave_home()
 
     def dead(self) -> list[str]:
         """Returns the names of the services that have ended."""
