@@ -5,7 +5,7 @@ and leave behind why.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 import structlog
@@ -37,20 +37,15 @@ _OK: Final[Event] = {
 _WORTH_SQUEEZING: Final = 1 << 10
 
 
-async def serve(scope: Scope, receive: Receive, send: Send, method: Method, limits: Limits) -> None:
-    """Runs one call of `method`. Never raises but when the server itself is stopping."""
-    await Exchange(scope, receive, send, method, limits).run()
-
-
 class Exchange:
-    """The state of one call."""
+    """One call of a method. `known` are the request's headers as a mapping."""
 
     __slots__ = (
         "_body_done",
         "_context",
         "_decoder",
         "_ended_by",
-        "_headers",
+        "_known",
         "_limits",
         "_method",
         "_receive",
@@ -63,8 +58,17 @@ class Exchange:
         "_timer",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, method: Method, limits: Limits) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        method: Method,
+        known: Mapping[bytes, bytes],
+        limits: Limits,
+    ) -> None:
         self._scope = scope
+        self._known = known
         self._receive = receive
         self._send = send
         self._method = method
@@ -78,7 +82,7 @@ class Exchange:
         self._reply_encoding = b"identity"
 
     async def run(self) -> None:
-        """Runs the call to its end."""
+        """Runs the call to its end. Never raises but when the server itself is stopping."""
         try:
             self._begin()
             await self._answer()
@@ -99,9 +103,8 @@ class Exchange:
     # -- the request ---------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        headers: list[Header] = self._scope["headers"]
-        known = dict(headers)
-        self._context = Context(self._scope["path"], headers, start=self._start)
+        known = self._known
+        self._context = Context(self._scope["path"], self._scope["headers"], start=self._start)
         encoding = frames.check_encoding(known.get(b"grpc-encoding", b"identity"))
         self._decoder = Decoder(encoding, self._limits.message)
         if encoding != b"identity" and encoding in known.get(b"grpc-accept-encoding", b""):
@@ -215,12 +218,13 @@ class Exchange:
         await self._send(_OK if trailers is None else {**_OK, "headers": trailers})
 
     def _late(self) -> None:
-        self._stop(DeadlineExceeded("the deadline passed before the call was answered"))
+        self.stop(DeadlineExceeded("the deadline passed before the call was answered"))
 
     def _gone(self) -> None:
-        self._stop(Cancelled("the caller went away"))
+        self.stop(Cancelled("the caller went away"))
 
-    def _stop(self, why: MeshError) -> None:
+    def stop(self, why: MeshError) -> None:
+        """Ends the call with an error, unless its end has already begun."""
         if self._running and self._ended_by is None and self._task is not None:
             self._ended_by = why
             self._task.cancel()

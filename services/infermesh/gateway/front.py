@@ -1,0 +1,80 @@
+"""The ASGI callable: one dictionary look-up sends a request to its gRPC method, all others go to the HTTP routes."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final
+
+from starlette.types import ASGIApp
+
+from infermesh.errors import NotReady, Unsupported
+from infermesh.gateway.framing.exchange import Exchange, Scope, Send
+from infermesh.gateway.framing.frames import Limits
+from infermesh.gateway.framing.inbound import Event, Receive
+from infermesh.gateway.framing.methods import Context, Method, Methods
+from infermesh.gateway.frontends.base import Frontend
+from infermesh.gateway.frontends.http import create_http
+
+_GRPC: Final = b"application/grpc"
+_GRPC_TYPES: Final = frozenset({_GRPC, b"application/grpc+proto"})
+
+
+class Front:
+    """Serves `methods` by gRPC and `http` for everything else."""
+
+    def __init__(self, methods: Methods, http: ASGIApp, limits: Limits) -> None:
+        self._methods = methods
+        self._http = http
+        self._limits = limits
+        self._unknown = Method(self._refuse, client_stream=True, server_stream=True)
+        self._standing: set[Exchange] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request."""
+        method = self._methods.get(scope["path"])
+        known = dict(scope["headers"])
+        kind = known.get(b"content-type", b"")
+        if not kind.startswith(_GRPC) and method is None:
+            await self._http(scope, receive, send)
+        elif scope["method"] != "POST" or scope["http_version"] != "2" or kind.partition(b";")[0] not in _GRPC_TYPES:
+            await _not_grpc(send)
+        elif method is None or method.standing:
+            await self._stand(Exchange(scope, receive, send, method or self._unknown, known, self._limits))
+        else:
+            await Exchange(scope, receive, send, method, known, self._limits).run()
+
+    def services(self) -> set[str]:
+        """Returns the names of all gRPC services."""
+        return {path.lstrip("/").rpartition("/")[0] for path in self._methods}
+
+    def close(self) -> None:
+        """Ends the calls that never end by themselves."""
+        for exchange in list(self._standing):
+            exchange.stop(NotReady("the gateway is shutting down; ask another one", retry_after=1.0))
+
+    async def _stand(self, exchange: Exchange) -> None:
+        self._standing.add(exchange)
+        try:
+            await exchange.run()
+        finally:
+            self._standing.discard(exchange)
+
+    def _refuse(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        service, _, name = context.path.lstrip("/").rpartition("/")
+        known = self.services()
+        if service in known:
+            raise Unsupported(f"unknown method '{name[:200]}' of service '{service}'")
+        raise Unsupported(f"unknown service '{service[:200]}'; served here: {', '.join(sorted(known))}")
+
+
+async def _not_grpc(send: Send) -> None:
+    text = b'{"error":"this path speaks gRPC: expected POST over HTTP/2 with content-type application/grpc"}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(text))]
+    start: Event = {"type": "http.response.start", "status": 415, "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": text, "more_body": False})
+
+
+def mount(frontends: Sequence[Frontend], limit: int) -> Front:
+    """Returns the front that serves all of them. `limit` is the largest message in bytes."""
+    methods = {path: method for frontend in frontends for path, method in frontend.methods().items()}
+    routes = [route for frontend in frontends for route in frontend.routes()]
+    return Front(methods, create_http(routes), Limits(limit))

@@ -1,0 +1,48 @@
+"""Starts and stops a gateway process: the supervisor with its health service, Envoy with the app beneath it."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+
+import structlog
+
+from infermesh.gateway.config import GatewayConfig
+from infermesh.gateway.supervisor import Supervisor
+from infermesh.mesh.config import load
+from infermesh.mesh.process import Process, run
+
+
+async def main(argv: Sequence[str]) -> None:
+    """Runs a gateway until SIGTERM. Raises ConfigError for a bad setting, SystemExit(1) if Envoy dies."""
+    config = load(GatewayConfig, argv, os.environ, room="gateway")
+    async with Process("gateway", config.process) as process, Supervisor(config) as front:
+        await process.ready(grpc=front.address, http=front.address)
+        await serve(process, front)
+        await front.drain(config.process.drain.timeout)
+
+
+async def serve(process: Process, front: Supervisor) -> None:
+    """Returns once the process was told to stop and sat out the lame-duck time. Raises SystemExit(1) if Envoy dies."""
+    stopped = asyncio.create_task(process.until_stopped())
+    died = asyncio.create_task(front.died())
+    mirror = asyncio.create_task(_mirror_health(process, front))
+    try:
+        await asyncio.wait({stopped, died}, return_when=asyncio.FIRST_COMPLETED)
+        if died.done():
+            structlog.get_logger(__name__).error("envoy died", status=died.result())
+            raise SystemExit(1)
+    finally:
+        for task in (stopped, died, mirror):
+            task.cancel()
+
+
+async def _mirror_health(process: Process, front: Supervisor) -> None:
+    """Tells the public health service at the very beginning of the lame-duck time."""
+    async for _ in process.health.watch(""):
+        if not process.health.serving():
+            front.not_serving()
+
+
+def cli() -> int:
+    """Runs the gateway with the command line of this process; returns its exit status."""
+    return run(main)

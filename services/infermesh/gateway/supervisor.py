@@ -1,0 +1,137 @@
+"""Starts Envoy with our app in it, watches it, drains and ends it. Used by `main` only.
+
+Envoy takes SIGTERM as an order to stop at once and cut the calls under way, so it never gets one while it is well: it
+is drained through its admin interface and asked to quit.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+from pydantic import TypeAdapter
+
+from infermesh.errors import ConfigError
+from infermesh.gateway import control, envoy
+from infermesh.gateway.admin import Admin
+from infermesh.gateway.config import GatewayConfig
+from infermesh.gateway.lifespan import CONFIG_FILE, CONTROL_SOCKET, FOLDER_VARIABLE
+
+_START_TIMEOUT: Final = 60.0
+
+
+class Supervisor:
+    """One Envoy process, an async context manager: entering returns when it serves, leaving ends it.
+
+    Entering raises ConfigError if it can't start.
+    """
+
+    def __init__(self, config: GatewayConfig, app: str = envoy.APP) -> None:
+        self._config = config
+        self._app = app
+        self._log = structlog.get_logger(__name__)
+        self._folder = Path()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._exits = contextlib.AsyncExitStack()
+        self.address = ""
+        """Address (host:port) that the public port got."""
+
+    async def __aenter__(self) -> Self:
+        async with self._exits:
+            self._folder = Path(tempfile.mkdtemp(prefix="infermesh-gateway-"))
+            self._exits.callback(shutil.rmtree, self._folder, ignore_errors=True)
+            self._control = control.SupervisorEnd(self._folder / CONTROL_SOCKET)
+            await self._control.open()
+            self._exits.push_async_callback(self._control.close)
+            self._admin = Admin(self._folder / "admin.sock")
+            self._process = self._spawn()
+            self._exit = asyncio.create_task(asyncio.to_thread(self._process.wait))
+            self._exits.push_async_callback(self._end)
+            async with asyncio.timeout(_START_TIMEOUT):
+                await self._or_dead(self._control.ready())
+                self.address = await self._or_dead(self._bound())
+            self._exits = self._exits.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exits.aclose()
+
+    async def died(self) -> int:
+        """Returns Envoy's exit status once it is gone."""
+        return await asyncio.shield(self._exit)
+
+    def not_serving(self) -> None:
+        """Makes the public health service answer NOT_SERVING; everything goes on being served."""
+        self._control.say(control.DRAIN)
+
+    async def drain(self, timeout: float) -> None:
+        """Refuses new connections and waits up to `timeout` seconds until nothing is under way, then ends Envoy."""
+        self._control.say(control.CLOSE)
+        await self._admin.drain()
+        try:
+            async with asyncio.timeout(timeout):
+                while await self._admin.active_requests():  # noqa: ASYNC110  # Envoy only answers questions
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            self._log.warning("drain timed out", under_way=await self._admin.active_requests(), timeout=timeout)
+        await self._end()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        tree = envoy.bootstrap(self._config, self._folder / "admin.sock", self._app)
+        bootstrap = self._folder / "envoy.json"
+        bootstrap.write_text(json.dumps(tree))
+        config = TypeAdapter(GatewayConfig).dump_json(self._config)
+        (self._folder / CONFIG_FILE).write_bytes(config)
+        # not asyncio's: that forks in a process in which gRPC has threads, this one starts the child without a fork
+        return subprocess.Popen(
+            envoy.command(self._config, bootstrap),
+            env=envoy.environment(os.environ) | {FOLDER_VARIABLE: str(self._folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            start_new_session=True,  # Ctrl-C is for us; Envoy would take it as an order to cut every call
+        )
+
+    async def _bound(self) -> str:
+        while not (address := await self._admin.address()):  # noqa: ASYNC110  # Envoy only answers questions
+            await asyncio.sleep(0.01)
+        return address
+
+    async def _or_dead(self, waiting: Any) -> Any:
+        """Returns what `waiting` gives. Raises ConfigError if Envoy dies first."""
+        task, dead = asyncio.ensure_future(waiting), asyncio.ensure_future(self.died())
+        try:
+            await asyncio.wait({task, dead}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise ConfigError(
+                f"gateway: Envoy ended with status {dead.result()} before it served on {self._config.listen}; its log "
+                "above says why (is the address taken?)"
+            )
+        finally:
+            task.cancel()
+            dead.cancel()
+
+    async def _end(self) -> None:
+        """Ends Envoy, politely first. Idempotent."""
+        process = self._process
+        if process is None or self._exit.done():
+            return
+        with contextlib.suppress(OSError, TimeoutError):
+            await self._admin.quit()
+        try:
+            async with asyncio.timeout(5):
+                await self.died()
+        except TimeoutError:
+            self._log.warning("envoy did not quit", pid=process.pid)
+            process.kill()
+            await self._exit
