@@ -236,4 +236,6 @@ class _Exit(asyncio.SubprocessProtocol):
 def _environment(threads: int) -> dict[str, str]:
     """Returns our environment with the thread pools of the numeric libraries limited before they are imported."""
     count = str(max(1, threads))
-    return {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+    limits = {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}
+    # threads that spin while they wait for the next piece of work would take the cores of the other runners
+    return {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **limits}

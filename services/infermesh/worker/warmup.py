@@ -13,7 +13,7 @@ Feed = Mapping[str, Array]
 BatchTimes = tuple[tuple[int, float], ...]
 
 _REPEATS: Final = 7
-_ENOUGH: Final = 0.05
+_ENOUGH: Final = 0.15
 """A thread more must save this share of the time to be worth its core."""
 
 
