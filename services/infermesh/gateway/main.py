@@ -6,16 +6,20 @@ from collections.abc import Sequence
 
 import structlog
 
+from infermesh.gateway import envoy
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.supervisor import Supervisor
 from infermesh.mesh.config import load
 from infermesh.mesh.process import Process, run
 
 
-async def main(argv: Sequence[str]) -> None:
-    """Runs a gateway until SIGTERM. Raises ConfigError for a bad setting, SystemExit(1) if Envoy dies."""
+async def main(argv: Sequence[str], app: str = envoy.APP) -> None:
+    """Runs a gateway until SIGTERM; `app` is what Envoy runs, `module:attribute`.
+
+    Raises ConfigError for a bad setting, SystemExit(1) if Envoy dies.
+    """
     config = load(GatewayConfig, argv, os.environ, room="gateway")
-    async with Process("gateway", config.process) as process, Supervisor(config) as front:
+    async with Process("gateway", config.process) as process, Supervisor(config, app) as front:
         await process.ready(grpc=front.address, http=front.address)
         await serve(process, front)
         await front.drain(config.process.drain.timeout)
