@@ -126,6 +126,10 @@ class Process:
         self.health.stop()
         await asyncio.sleep(self._config.drain.lame_duck)
 
+    async def until_told(self) -> None:
+        """Returns as soon as the process was told to stop, before the lame-duck time."""
+        await self._stop.wait()
+
     def stop(self) -> None:
         """Has the same effect as SIGTERM."""
         self._stop.set()

@@ -139,6 +139,11 @@ class Executor:
         call.not_started = True
         self.fail([call], error)
 
+    def count_refused(self, error: BaseException) -> None:
+        """Counts a call that was bad from the beginning."""
+        self._statistics.failed(0)
+        self._measures.failed(error)
+
     def fail(self, calls: Sequence[Call], error: BaseException) -> None:
         """Ends calls with an error; those that have ended already stay as they are."""
         now = self._clock.time()

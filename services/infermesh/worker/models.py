@@ -48,6 +48,7 @@ class HeldModel:
         self._limit, self._max_delay = version.max_batch_size, 0.0
         self._calls = 0
         self._rows_per_call = 1.0
+        self._open = False
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -64,10 +65,17 @@ class HeldModel:
     def attach(self, runner: Runner) -> None:
         """Begins to serve with a loaded runner."""
         self._executor.attach(runner)
+        self._open = True
+        self._changed(self)
+
+    def retire(self) -> None:
+        """Takes no more calls; those that are here are finished."""
+        self._open = False
         self._changed(self)
 
     def detach(self, error: MeshError) -> None:
-        """Stops taking calls; those that wait fail with `error` as not started, those under way end by themselves."""
+        """Parts from the runner: calls that wait fail with `error` as not started, those under way end with it."""
+        self._open = False
         self._executor.runner = None
         for call in self._queue.clear():
             self._executor.refuse(call, error)
@@ -81,7 +89,7 @@ class HeldModel:
     @property
     def ready(self) -> bool:
         """Tells whether calls are taken."""
-        return self._executor.runner is not None
+        return self._open
 
     @property
     def queued_rows(self) -> int:
@@ -139,11 +147,15 @@ class HeldModel:
         self._queue.remove(call)
         self._look_idle()
 
+    def refused(self, error: BaseException) -> None:
+        """Counts a call that was refused before it became one."""
+        self._executor.count_refused(error)
+
     def _pump(self) -> None:
         """Sends batches to the runner as long as it should have more."""
         self._pump_due = False
         wake = inf
-        while self._queue and self.ready and self._room():
+        while self._queue and self._executor.runner is not None and self._room():
             now = self._clock.time()
             planned = plan(now, self._queue.items, self._executor.time, self._limit, self._max_delay)
             if planned.late:

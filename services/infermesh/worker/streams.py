@@ -1,0 +1,179 @@
+"""One gateway's stream: takes bundles of work apart, gathers results and loads into bundles. Used by `servicer`.
+
+Whatever has accumulated goes out in the next bundle, without a timer: results that complete in one turn of the event
+loop travel together, and while a bundle is being written the next one grows.
+"""
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+
+from infermesh.errors import InvalidInput, NotReady
+from infermesh.mesh import status, telemetry
+from infermesh.mesh.clock import Clock
+from infermesh.v1 import worker_service_pb2 as pb
+from infermesh.worker.calls import Call
+from infermesh.worker.models import HeldModel
+from infermesh.worker.serving import Serving
+
+
+class GatewayStream:
+    """The worker's end of a stream. `wait` and `bundle` belong to its one writer."""
+
+    def __init__(self, serving: Serving, clock: Clock, tracer: Tracer, streams: Callable[[], int]) -> None:
+        """`streams` tells how many streams share the credit."""
+        self._serving, self._clock, self._tracer, self._streams = serving, clock, tracer, streams
+        self._calls: dict[int, tuple[HeldModel, Call]] = {}
+        self._results: list[pb.ResultItem] = []
+        self._stale: dict[str, None] = {model.target: None for model in serving}
+        self._wake = asyncio.Event()
+        self._wake.set()  # the worker speaks first
+        self._said_draining = False
+        self._forget = serving.listen(self.touch)
+
+    def touch(self, model: HeldModel) -> None:
+        """Marks the load of a model to be sent again."""
+        self._stale[model.target] = None
+        self._wake.set()
+
+    def touch_all(self) -> None:
+        """Marks every load to be sent again."""
+        for model in self._serving:
+            self.touch(model)
+
+    def wake(self) -> None:
+        """Has the writer look again."""
+        self._wake.set()
+
+    @property
+    def busy(self) -> bool:
+        """Tells whether calls are under way or results not yet sent."""
+        return bool(self._calls or self._results)
+
+    def close(self) -> None:
+        """Drops the calls of a gateway that has gone."""
+        self._forget()
+        for model, call in self._calls.values():
+            model.cancel(call)
+        self._calls.clear()
+
+    # --- work in -------------------------------------------------------------------------------------------------
+
+    def take(self, bundle: pb.WorkBundle) -> None:
+        """Takes a bundle of work apart. Every item but a CANCEL gets a result, now or later."""
+        for item in bundle.items:
+            if item.kind == pb.WorkItem.CANCEL:
+                self._cancel(item.id)
+            else:
+                self._submit(item)
+
+    def _submit(self, item: pb.WorkItem) -> None:
+        model = self._serving.get(item.target)
+        if model is None:
+            missing = NotReady(f"version '{item.target}' is not held by this worker: try another", retry_after=1.0)
+            self._refuse(item.id, missing, not_started=True)
+            return
+        if item.kind not in (pb.WorkItem.INFER, pb.WorkItem.STREAM) or item.id in self._calls:
+            self._refuse(item.id, InvalidInput(f"item {item.id}: unknown kind {item.kind}, or an id that is in use"))
+            return
+        try:
+            call = self._read(model, item)
+        except Exception as error:
+            model.refused(error)
+            self._refuse(item.id, error)
+            return
+        self._calls[item.id] = (model, call)
+        model.submit(call, item.priority + call.request.wishes.priority)
+
+    def _read(self, model: HeldModel, item: pb.WorkItem) -> Call:
+        request = model.codec.parse(item.payload)
+        now = self._clock.time()
+        deadline = now + item.timeout_us / 1e6 if item.timeout_us else inf
+        if request.wishes.timeout is not None:
+            deadline = min(deadline, now + request.wishes.timeout)
+        finish: Callable[[Call], None] = self._finished
+        if item.traceparent and telemetry.sampled(item.traceparent):
+            finish = self._traced(item, model)
+        return Call(
+            request,
+            finish,
+            item.id,
+            item.kind == pb.WorkItem.STREAM,
+            request.rows,
+            request.group,
+            now,
+            deadline,
+        )
+
+    def _cancel(self, number: int) -> None:
+        known = self._calls.pop(number, None)
+        if known is not None:
+            model, call = known
+            model.cancel(call)
+            self.touch(model)
+
+    # --- results out ---------------------------------------------------------------------------------------------
+
+    def _finished(self, call: Call) -> None:
+        model, _ = self._calls.pop(call.tag)
+        if call.error is None:
+            item = pb.ResultItem(
+                id=call.tag, payload=call.response, final=True, queue_us=call.queue_us, compute_us=call.compute_us
+            )
+        else:
+            item = _failure(call.tag, call.error, call.not_started)
+        self._results.append(item)
+        self._stale[model.target] = None
+        self._wake.set()
+
+    def _refuse(self, number: int, error: BaseException, not_started: bool = False) -> None:
+        self._results.append(_failure(number, error, not_started))
+        self._wake.set()
+
+    def _traced(self, item: pb.WorkItem, model: HeldModel) -> Callable[[Call], None]:
+        parent = telemetry.extract(item.traceparent, item.tracestate)
+        attributes = {"infermesh.target": model.target}
+        span = self._tracer.start_span("worker.infer", parent, kind=SpanKind.SERVER, attributes=attributes)
+
+        def finish(call: Call) -> None:
+            span.set_attribute("infermesh.queue_us", call.queue_us)
+            span.set_attribute("infermesh.compute_us", call.compute_us)
+            if call.error is not None:
+                span.set_status(Status(StatusCode.ERROR, type(call.error).__name__))
+            span.end()
+            self._finished(call)
+
+        return finish
+
+    async def wait(self) -> None:
+        """Returns once there is something to send."""
+        await self._wake.wait()
+
+    def bundle(self) -> pb.ResultBundle | None:
+        """Returns what has accumulated since the last bundle; None if that is nothing."""
+        self._wake.clear()
+        draining = self._serving.draining
+        if not (self._results or self._stale or draining != self._said_draining):
+            return None
+        loads = [self._load(target) for target in self._stale]
+        results, self._results, self._stale = self._results, [], {}
+        self._said_draining = draining
+        return pb.ResultBundle(results=results, loads=loads, draining=draining)
+
+    def _load(self, target: str) -> pb.TargetLoad:
+        model = self._serving.get(target)
+        if model is None or not model.ready:
+            return pb.TargetLoad(target=target, gone=True)
+        return pb.TargetLoad(
+            target=target,
+            credit=max(1, -(-model.credit // max(1, self._streams()))),
+            queued_rows=model.queued_rows,
+            in_flight=model.in_flight,
+            service_time_us=max(1, int(model.service_time * 1e6)),
+        )
+
+
+def _failure(number: int, error: BaseException, not_started: bool) -> pb.ResultItem:
+    return pb.ResultItem(id=number, error=status.to_status(status.public(error)), final=True, not_started=not_started)
