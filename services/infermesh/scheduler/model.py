@@ -3,7 +3,7 @@ makes them from messages. A version that shall run is named by deployment and nu
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from infermesh.names import Target, target_of
@@ -43,7 +43,11 @@ class TrafficTarget:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A wanted deployment. `targets` name each version once; `versions` are by number; `spec` is for the edges only."""
+    """A wanted deployment.
+
+    `targets` name each version once; `versions` are by number; `remembered` are those of them that the registry no
+    longer lists; `spec` is for the edges only.
+    """
 
     id: str
     model: str
@@ -53,7 +57,12 @@ class Deployment:
     replicas: int = 1
     device: str = ""
     generation: int = 1
+    remembered: frozenset[str] = frozenset()
     spec: DeploymentMessage = field(default_factory=DeploymentMessage, compare=False, repr=False)
+
+    def with_remembered(self, versions: Mapping[str, Version]) -> "Deployment":
+        """Returns the same with versions that the registry no longer lists."""
+        return replace(self, versions={**self.versions, **versions}, remembered=frozenset(versions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,88 @@
+"""The scheduler's mind: takes in what is wanted and what workers say, and makes the plan, the routes and the reports of
+it. Synchronous, without clock or network; every method takes the time, in seconds."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from infermesh.scheduler import status as statuses
+from infermesh.scheduler.convert import assignment_of, remember
+from infermesh.scheduler.fleet import Fleet
+from infermesh.scheduler.model import Deployment, Desired, Plan, Worker
+from infermesh.scheduler.placement.base import PlacementPolicy
+from infermesh.scheduler.planner import plan
+from infermesh.scheduler.routes import RouteBook, route_of, workers_of
+from infermesh.scheduler.standing import standings, survey
+from infermesh.v1.scheduler_service_pb2 import RouteSnapshot
+from infermesh.v1.state_service_pb2 import DeploymentReport
+from infermesh.v1.worker_pb2 import Assignment
+
+SETTLING_BEATS: Final = 2
+"""Heartbeat intervals after the start in which every worker that is alive is expected to have said what it holds."""
+
+
+class Control:
+    """Knows what is wanted and what is there, and decides.
+
+    Nothing is decided before both are known: what is wanted from the registry, what is there from heartbeats, for which
+    a settling time is given. So a scheduler that starts anew moves nothing.
+    """
+
+    def __init__(self, fleet: Fleet, policy: PlacementPolicy, *, epoch: str, settled_at: float) -> None:
+        self.fleet = fleet
+        self._policy = policy
+        self._settled_at = settled_at
+        self._book = RouteBook(epoch)
+        self._desired: Desired | None = None
+        self._deployments: dict[str, Deployment] = {}
+        self._planned: frozenset[tuple[str, str]] = frozenset()
+        self._stale = True
+        self.plan = Plan()
+        self.routes: RouteSnapshot | None = None
+        self.reports: Sequence[DeploymentReport] = ()
+
+    def want(self, desired: Desired) -> None:
+        """Takes in what is wanted now."""
+        self._desired = remember(self._desired or Desired(), desired)
+        self._stale = True
+
+    def hear(self, worker: Worker, now: float, *, leaving: bool) -> None:
+        """Takes in a heartbeat."""
+        changed = self.fleet.leave(worker, now) if leaving else self.fleet.hear(worker, now)
+        self._stale |= changed
+
+    def expire(self, now: float) -> list[Worker]:
+        """Gives up the workers that have been silent for too long and returns them."""
+        gone = self.fleet.expire(now)
+        self._stale |= bool(gone)
+        return gone
+
+    def is_authoritative(self, now: float) -> bool:
+        """Tells whether enough is known to decide."""
+        return self._desired is not None and now >= self._settled_at
+
+    def is_due(self, now: float) -> bool:
+        """Tells whether something is known that the plan has not seen yet."""
+        return self._stale and self.is_authoritative(now)
+
+    def renew(self) -> None:
+        """Makes plan, routes and reports anew. Raises what the placement policy raises; then all stays as it was."""
+        desired, workers = self._desired or Desired(), self.fleet.workers()
+        made = plan(desired, workers, self._policy)
+        seen = survey(workers, made)
+        routes, reports = [], []
+        for deployment in desired.deployments:
+            where = standings(deployment, seen.get(deployment.id, {}))
+            status = statuses.status_of(deployment, where, made.unplaced)
+            routes.append(route_of(deployment, status, where))
+            reports.append(statuses.report_of(deployment, status, where))
+        self.plan, self.reports, self._stale = made, reports, False
+        self.routes = self._book.write(workers_of(workers), routes)
+        self._deployments = {deployment.id: deployment for deployment in desired.deployments}
+        self._planned = frozenset((worker.id, worker.incarnation) for worker in workers)
+
+    def assignments(self, worker: Worker) -> list[Assignment] | None:
+        """Returns what the worker shall hold; None while that is not decided, so that it keeps what it has."""
+        if (worker.id, worker.incarnation) not in self._planned:
+            return None
+        assigned = self.plan.assignments.get(worker.id, ())
+        return [assignment_of(item, self._deployments[item.deployment]) for item in assigned]
