@@ -56,3 +56,40 @@ class WorkerMetrics:
 
 def _seconds(name: str, text: str, labels: list[str], registry: CollectorRegistry) -> Histogram:
     return Histogram(f"infermesh_{name}_seconds", text, labels, buckets=LATENCY_BUCKETS, registry=registry)
+
+
+class SchedulerMetrics:
+    """What the scheduler counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.plan_seconds = Histogram(
+            "infermesh_scheduler_plan_seconds",
+            "Time to make the plan and all that follows from it.",
+            buckets=LATENCY_BUCKETS,
+            registry=registry,
+        )
+        self.plan_errors = Counter("infermesh_scheduler_plan_errors", "Plans that failed.", registry=registry)
+        self.workers = Gauge("infermesh_scheduler_workers", "Workers alive, by state.", ["state"], registry=registry)
+        self.workers_lost = Counter("infermesh_scheduler_workers_lost", "Workers that fell silent.", registry=registry)
+        self.assignments = Gauge("infermesh_scheduler_assignments", "Versions given to workers.", registry=registry)
+        self.unplaced = Gauge(
+            "infermesh_scheduler_unplaced_replicas", "Replicas that no worker can take.", registry=registry
+        )
+        self.registry_connected = Gauge(
+            "infermesh_scheduler_registry_connected", "1 while the registry is heard.", registry=registry
+        )
+
+
+def artifact_bytes(registry: CollectorRegistry) -> Counter:
+    """Returns the counter of bytes of artifacts by direction: `in` or `out` of the registry."""
+    return Counter("infermesh_artifact_bytes", "Bytes of artifacts moved.", ["direction"], registry=registry)
+
+
+def uploads_total(registry: CollectorRegistry) -> Counter:
+    """Returns the counter of upload streams by their end: `complete`, `partial`, `mismatch` or `failed`."""
+    return Counter("infermesh_uploads", "Upload streams that ended.", ["result"], registry=registry)
+
+
+def desired_watchers(registry: CollectorRegistry) -> Gauge:
+    """Returns the gauge of schedulers that watch what is wanted."""
+    return Gauge("infermesh_desired_watchers", "Open streams of what is wanted.", registry=registry)
