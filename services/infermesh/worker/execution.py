@@ -190,7 +190,7 @@ def _is_of(array: Any, datatype: str) -> bool:
     if not isinstance(array, np.ndarray):
         return False
     if datatype == "BF16":
-        return array.dtype == np.uint16
+        return bool(array.dtype == np.uint16)
     try:
         return datatype_of(array) == datatype
     except InvalidInput:

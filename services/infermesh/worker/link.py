@@ -83,6 +83,6 @@ class Link(asyncio.BufferedProtocol):
             self._on_reply(reply, memoryview(bytes(self._scratch[at : at + size])))
         else:
             self._reply, self._filled = reply, have
-            self._payload = memoryview(np.empty(size, dtype=np.uint8))  # unlike bytearray: not filled with zeros first
+            self._payload = np.empty(size, dtype=np.uint8).data  # unlike bytearray: not filled with zeros first
             self._payload[:have] = self._scratch[at : at + have]
         return at + have

@@ -72,7 +72,7 @@ class Pipe:
         else:
             if len(self._large) < size:
                 self._large = np.empty(size, dtype=np.uint8)
-            target = memoryview(self._large)[:size]
+            target = self._large[:size].data
             target[:have] = self._scratch[self._start : self._start + have]
         self._start += have
         while have < size:

@@ -5,6 +5,7 @@ the other end is closed, whatever else happens to the worker.
 """
 
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -60,6 +61,9 @@ class Server:
             runner_pb2.BatchTime(rows=rows, compute_us=max(1, round(seconds * 1e6)))
             for rows, seconds in loaded.batch_times
         ]
+        # what loading left behind stays: without this, every full collection would walk through all of torch
+        gc.collect()
+        gc.freeze()
         self._pipe.send(runner_pb2.RunnerReply(id=command.id, memory_bytes=loaded.memory_bytes, batch_times=times))
 
     def _run(self, command: runner_pb2.RunnerCommand, payload: memoryview) -> None:

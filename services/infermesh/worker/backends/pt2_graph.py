@@ -57,7 +57,7 @@ _REFUSED_KEYS: Final = frozenset({"as_custom_obj", "custom_obj", "class_fqn"})
 
 
 def clean(program: Any) -> Any:
-    """Returns the parsed `model.json` without what only people read. Raises LoadFailed for what is not known harmless."""
+    """Returns the parsed `model.json` without what only people read. Raises LoadFailed for what may do harm."""
     if not isinstance(program, dict) or not isinstance(program.get("graph_module"), dict):
         raise LoadFailed("model.json: expected an exported program")
     module = {**program["graph_module"], "metadata": {}, "treespec_namedtuple_fields": {}}

@@ -22,7 +22,7 @@ def load(path: Path, device: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch calls TorchScript deprecated; it still runs everywhere
-            module = torch.jit.load(str(path), map_location=device).eval()
+            module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
             return _frozen(module)
     except (RuntimeError, ValueError) as error:
         text = str(error).strip().partition("\n")[0][:300]

@@ -121,7 +121,7 @@ class CudaTransfer:
         torch.cuda.set_device(device)
         self._device = device
         self._free_before, _ = torch.cuda.mem_get_info(device)
-        self._stream = torch.cuda.Stream(device)
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         stack.enter_context(torch.cuda.stream(self._stream))
         self._staging: dict[int, torch.Tensor] = {}
 
