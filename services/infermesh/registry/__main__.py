@@ -1,0 +1,7 @@
+"""`python -m infermesh.registry`."""
+
+import sys
+
+from infermesh.registry.main import cli
+
+sys.exit(cli())

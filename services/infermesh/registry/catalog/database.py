@@ -1,0 +1,124 @@
+"""The database under the SQL catalog: connections, transactions, migrations. Used by `sql` and its parts.
+
+Every transaction is serializable: on SQLite a writer takes the only write lock when it begins, on PostgreSQL the
+isolation level says so and a transaction that lost is run again.
+"""
+
+import threading
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
+
+from infermesh.errors import ConfigError, NotReady
+
+T = TypeVar("T")
+
+_BUSY_TIMEOUT_MS: Final = 10_000
+_ATTEMPTS: Final = 10
+_SERIALIZATION_FAILURES: Final = ("40001", "40P01", "23505")  # 23505: lost the race for a key; the next try sees it
+_MIGRATION_LOCK: Final = 0x1FE2E54
+
+
+class Database:
+    """A migrated database. `committed` is called after every write, in the thread that wrote."""
+
+    def __init__(self, url: str, *, now: Callable[[], int], committed: Callable[[], None] = lambda: None) -> None:
+        """Opens the database at a SQLAlchemy URL and brings its schema up to date; blocks. Raises ConfigError.
+
+        `now` returns nanoseconds since 1970.
+        """
+        self.now = now
+        self._committed = committed
+        self._engine = _engine(url)
+        # SQLite lets waiting writers sleep and retry: neither fair nor quick. A lock among our threads is both.
+        self._writer = threading.Lock() if self._engine.dialect.name == "sqlite" else None
+        _migrate(self._engine)
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may write to it too."""
+        return self._writer is None
+
+    def read(self, body: Callable[[sa.Connection], T]) -> T:
+        """Returns `body(connection)` on a consistent snapshot. Raises NotReady if the database does not answer."""
+        return self._run(body, write=False)
+
+    def write(self, body: Callable[[sa.Connection], T]) -> T:
+        """Returns `body(connection)` once its writes are on disk; `body` may run again after a lost race."""
+        if self._writer is None:
+            result = self._run(body, write=True)
+        else:
+            with self._writer:
+                result = self._run(body, write=True)
+        self._committed()
+        return result
+
+    def close(self) -> None:
+        """Closes all connections."""
+        self._engine.dispose()
+
+    def _run(self, body: Callable[[sa.Connection], T], *, write: bool) -> T:
+        for attempt in range(_ATTEMPTS):
+            try:
+                with self._engine.connect().execution_options(infermesh_write=write) as connection, connection.begin():
+                    return body(connection)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) in _SERIALIZATION_FAILURES and attempt < _ATTEMPTS - 1:
+                    continue
+                if isinstance(error, OperationalError | InterfaceError):
+                    raise NotReady("the registry's database does not answer: try again", retry_after=1.0) from error
+                raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _engine(url: str) -> sa.Engine:
+    try:
+        parsed = sa.make_url(url)
+        name = parsed.get_backend_name()
+        if name not in ("sqlite", "postgresql"):
+            raise ConfigError(f"database_url: expected a sqlite or postgresql URL, got one of '{name}'")
+        if name == "sqlite":
+            engine = sa.create_engine(parsed)
+            sa.event.listen(engine, "connect", _prepare_sqlite)
+            sa.event.listen(engine, "begin", _begin_sqlite)
+            return engine
+        return sa.create_engine(parsed, isolation_level="SERIALIZABLE", pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise ConfigError(f"database_url: not a URL that can be used here: {error}") from error
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # the driver begins nothing by itself: `_begin_sqlite` does
+    for pragma in (
+        f"busy_timeout = {_BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    write = connection.get_execution_options().get("infermesh_write", True)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+
+def _migrate(engine: sa.Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(files("infermesh.registry.catalog") / "migrations"))
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":  # replicas that start together migrate one after the other
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigError(f"database_url: the database was written by another release: {error}") from error
+    except DBAPIError as error:
+        raise ConfigError(f"database_url: cannot open the database: {error.orig}") from error
