@@ -4,14 +4,15 @@ import json
 import socket
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from infermesh.cli.options import DEFAULT_HOME, Format, Home, Output
 from infermesh.testing import LocalMesh, MeshOptions
+from infermesh.testing.child import ServiceFailed
 from infermesh.testing.interrupts import sigterm_interrupts
 
 FAVOURITE: Final = "127.0.0.1:8080"
@@ -118,18 +119,23 @@ def free_or_any(listen: str) -> str:
 
 
 def up(
-    home: Annotated[Path, typer.Option(help="Folder that holds all state.")] = Path(".infermesh"),
+    home: Home = DEFAULT_HOME,
     workers: Annotated[int, typer.Option(min=1, help="Number of workers.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps or xpu.")] = "auto",
-    listen: Annotated[str, typer.Option(help="host:port of the gateway; port 0 takes a free one.")] = "",
+    listen: Annotated[str, typer.Option(help=f"host:port of the gateway; default {FAVOURITE}, or a free port.")] = "",
     allow_python: Annotated[bool, typer.Option("--allow-python", help="Let versions bring Python code.")] = False,
-    output: Annotated[str, typer.Option("--output", "-o", help="table or json")] = "table",
+    output: Output = Format.table,
 ) -> None:
-    """Runs a mesh on this machine until Ctrl-C. The same home again continues with what was there."""
+    """Keep a mesh running on this machine until Ctrl-C; the same home continues with what was there."""
     options = MeshOptions(
         workers=workers,
         device=device,
         listen=listen or free_or_any(FAVOURITE),
         flags={"worker": ["--allow-python"]} if allow_python else {},
     )
-    Supervisor(LocalMesh(home, options), Console(), as_json=output == "json").run()
+    supervisor = Supervisor(LocalMesh(home, options), Console(), as_json=output is Format.json)
+    try:
+        supervisor.run()
+    except ServiceFailed as error:
+        typer.echo(error.log_tail, err=True)
+        raise

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from infermesh.errors import FailedPrecondition
+
 _POLL: Final = 0.02  # seconds between two looks at a child
 
 # Runs in the child before the service: when the parent dies, however it dies, the child gets SIGTERM and drains.
@@ -28,18 +30,28 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
-class ServiceFailed(RuntimeError):
-    """A service did not start, or did not end; says what it logged last."""
+class ServiceFailed(FailedPrecondition):
+    """A service did not start; its text shows what it logged last."""
+
+    reason = "SERVICE_FAILED"
+
+    def __init__(self, message: str, log_tail: str = "") -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
+
+    def __str__(self) -> str:
+        return "\n".join(text for text in (self.message, self.log_tail) if text)
 
 
 @dataclass(frozen=True)
 class ServiceSpec:
-    """What to run: `python -m infermesh.{room}` with `arguments`, known to the mesh as `name`."""
+    """What to run: `python -m {package}.{room}` with `arguments`, known to the mesh as `name`."""
 
     name: str
     room: str
     arguments: Sequence[str] = ()
     listen: str = "127.0.0.1:0"
+    package: str = "infermesh"
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -89,7 +101,7 @@ class Service:
             )
 
     def _command(self) -> list[str]:
-        command = [sys.executable, "-m", f"infermesh.{self.spec.room}", *self.spec.arguments]
+        command = [sys.executable, "-m", f"{self.spec.package}.{self.spec.room}", *self.spec.arguments]
         command += ["--listen", self.addresses.get("grpc", self.spec.listen)]
         for kind, flag in (("health", "--health-listen"), ("metrics", "--metrics-listen")):
             if kind in self.addresses:
@@ -100,9 +112,9 @@ class Service:
         """Waits for the ready file. Raises ServiceFailed if the process ends or `deadline` (monotonic) passes."""
         while not self._read_ready_file():
             if not self.running:
-                raise ServiceFailed(f"{self.spec.name} ended with {self.returncode} while starting\n{self.tail()}")
+                raise ServiceFailed(f"{self.spec.name} ended with {self.returncode} while starting", self.tail())
             if time.monotonic() > deadline:
-                raise ServiceFailed(f"{self.spec.name} was not ready in time\n{self.tail()}")
+                raise ServiceFailed(f"{self.spec.name} was not ready in time", self.tail())
             time.sleep(_POLL)
 
     def _read_ready_file(self) -> bool:

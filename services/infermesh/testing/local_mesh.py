@@ -21,11 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from infermesh.errors import FailedPrecondition
 from infermesh.testing.child import Service, ServiceFailed, ServiceSpec
 
 
-class HomeInUse(RuntimeError):
+class HomeInUse(FailedPrecondition):
     """Another mesh runs on this home."""
+
+    reason = "HOME_IN_USE"
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class MeshOptions:
     """How a local mesh is made.
 
     `listen` is where the gateway listens; `flags` are extra command-line flags by room (`worker`) or by service
-    (`worker-1`); `environment` is added to that of every service; times are in seconds.
+    (`worker-1`); `environment` is added to that of every service; `package` holds the rooms (a test of the mesh itself
+    may bring stubs); times are in seconds.
     """
 
     workers: int = 2
@@ -41,6 +45,7 @@ class MeshOptions:
     listen: str = "127.0.0.1:0"
     flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    package: str = "infermesh"
     start_timeout: float = 90.0
     stop_timeout: float = 40.0  # above the time that services give calls under way
 
@@ -114,7 +119,13 @@ class LocalMesh:
         files = [path for suffix in ("yaml", "toml", "json") if (path := self.home / f"{room}.{suffix}").exists()]
         config = [word for path in files for word in ("--config", str(path))]
         extra = [word for key in dict.fromkeys((room, name)) for word in self.options.flags.get(key, ())]
-        return ServiceSpec(name, room, [*config, *arguments, *extra], environment=self.options.environment)
+        return ServiceSpec(
+            name,
+            room,
+            [*config, *arguments, *extra],
+            environment=self.options.environment,
+            package=self.options.package,
+        )
 
     def _launch(self, spec: ServiceSpec) -> Service:
         service = self.processes[spec.name] = Service(spec, self.home)
