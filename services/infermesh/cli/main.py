@@ -1,0 +1,66 @@
+"""The `infermesh` command: the table of its subcommands. Entry point of the distribution."""
+
+from typing import Annotated, Final
+
+import typer
+
+from infermesh.cli.group import Commands, Entry
+
+_PASS_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+COMMANDS: Final = {
+    "up": Entry("infermesh.cli.up:up", "Keep a mesh running on this machine."),
+    "demo": Entry("infermesh.cli.demo:demo", "Show the whole product on real data, in three minutes."),
+    "doctor": Entry("infermesh.cli.doctor:doctor", "Say what is missing on this machine, and how to install it."),
+    "push": Entry("infermesh.cli.push:push", "Store model files as the next version of a model."),
+    "models": Entry("infermesh.cli.listings:models", "List models."),
+    "versions": Entry("infermesh.cli.listings:versions", "List the versions of a model."),
+    "alias": Entry("infermesh.cli.alias:app", "Set, get, list and delete aliases of versions."),
+    "deploy": Entry("infermesh.cli.deploy:deploy", "Create or change a deployment, and wait until it answers."),
+    "undeploy": Entry("infermesh.cli.deploy:undeploy", "Delete a deployment; calls under way finish."),
+    "deployments": Entry("infermesh.cli.listings:deployments", "List deployments."),
+    "workers": Entry("infermesh.cli.listings:workers", "List workers and what they hold."),
+    "status": Entry("infermesh.cli.status:status", "Show workers, versions, traffic and load; --watch keeps looking."),
+    "infer": Entry("infermesh.cli.infer:infer", "Call a deployment's model."),
+    "stats": Entry("infermesh.cli.stats:stats", "Show counts and times of the calls."),
+    "logs": Entry("infermesh.cli.logs:logs", "Show what the services of the local mesh logged."),
+    "delete": Entry("infermesh.cli.delete:delete", "Delete a model, or one of its versions."),
+    "gateway": Entry("infermesh.cli.rooms:gateway", "Run a gateway.", _PASS_ON),
+    "registry": Entry("infermesh.cli.rooms:registry", "Run a registry.", _PASS_ON),
+    "scheduler": Entry("infermesh.cli.rooms:scheduler", "Run a scheduler.", _PASS_ON),
+    "worker": Entry("infermesh.cli.rooms:worker", "Run a worker.", _PASS_ON),
+    "config-schema": Entry("infermesh.cli.schema:config_schema", "Print the JSON schema of a service's configuration."),
+    "version": Entry("infermesh.cli.version:version", "Print the version."),
+}
+
+
+class Infermesh(Commands):
+    """The group with the table above."""
+
+    entries = COMMANDS
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Serve models over a mesh of gateway, registry, scheduler and workers."""
+    if version:
+        from infermesh.cli.version import version as show
+
+        show()
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def build() -> typer.Typer:
+    """Returns the application. Importing it imports none of the commands."""
+    app = typer.Typer(name="infermesh", cls=Infermesh, pretty_exceptions_enable=False)
+    app.callback(invoke_without_command=True)(_root)
+    return app
+
+
+def main() -> None:
+    """Runs the command line; exits with 0, 1 for a failure, 2 for bad usage, 130 for an interrupt."""
+    build()(prog_name="infermesh")
