@@ -5,6 +5,8 @@ This is the composition root of the process inside Envoy, as `main` is that of t
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator, Collection
 from typing import Final
 
@@ -19,6 +21,7 @@ from infermesh.gateway.front import Front, mount
 from infermesh.gateway.frontends import TABLE
 from infermesh.gateway.frontends.base import Parts
 from infermesh.gateway.lifespan import live
+from infermesh.gateway.watch import subscription
 from infermesh.mesh.channel import connect
 from infermesh.mesh.health import Health
 from infermesh.mesh.telemetry import Telemetry
@@ -41,11 +44,12 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
     ProcessCollector(registry=metrics)
     PlatformCollector(registry=metrics)
     telemetry = Telemetry("gateway", config.process.telemetry)
-    core = Core()
     async with contextlib.AsyncExitStack() as exits:
         exits.callback(telemetry.stop)
         registry = await exits.enter_async_context(connect(config.registry))
         scheduler = await exits.enter_async_context(connect(config.scheduler))
+        name = config.name or f"{socket.gethostname()}-{os.getpid()}"
+        core = Core(gateway=name, subscribe=subscription(scheduler, name), registry=metrics, tracer=telemetry.tracer)
         workers = Ways()
         exits.push_async_callback(workers.close)
         await core.start()

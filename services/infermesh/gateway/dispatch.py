@@ -1,21 +1,258 @@
 """Sends calls to workers, late: a call waits here until a worker that has its model has credit for it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from typing import Final
 
+from infermesh.errors import MeshError, NotReady, Overloaded, WorkerLost
+from infermesh.gateway import admission
+from infermesh.gateway.admission import Limits
+from infermesh.gateway.budget import RetryBudget
 from infermesh.gateway.calls import Call
+from infermesh.gateway.deadlines import Deadlines
+from infermesh.gateway.directory import Directory
+from infermesh.gateway.fleet import Fleet
+from infermesh.gateway.parking import Parking
+from infermesh.gateway.pending import Pending, PendingStream
+from infermesh.gateway.routes import RouteTable
+from infermesh.gateway.stats import OK, TargetStats, now_seconds
+from infermesh.gateway.targets import TargetState
+from infermesh.gateway.tracing import Tracing
+
+_PAUSE: Final = 0.05  # seconds before a call goes to a worker that has failed it, times the attempts
 
 
 class Dispatcher:
-    """Front ends call `infer` and `stream`; both return at once and never raise."""
+    """Front ends call `infer` and `stream`; both return at once and never raise.
+
+    A call goes out at once if a worker has credit for it. If not, it waits in its target's queue. If no worker of the
+    target can be reached it waits as well, but for `Limits.hold` seconds only, counted from when the last of them was
+    lost. If the routes have just lost what it names, it is parked as long for new routes.
+
+    Belongs to the event loop in which it is made; nothing in it blocks or awaits.
+    """
+
+    def __init__(
+        self, routes: RouteTable, directory: Directory, fleet: Fleet, limits: Limits, tracing: Tracing
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._routes = routes
+        self._directory = directory
+        self._fleet = fleet
+        self._limits = limits
+        self._tracing = tracing
+        self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
+        self._parking = Parking(self._loop)
+        self._budget = RetryBudget(limits.retry_share, limits.retry_floor, limits.retry_burst, self._loop.time())
+        self._lost: dict[str, float] = {}
+        self._arrived = 0
+        self._stopped = False
+        self.unrouted = TargetStats("", "")
 
     def infer(self, call: Call) -> asyncio.Future[bytes]:
         """Returns the future of a serialised `inference.ModelInferResponse`.
 
         Its exception is a MeshError. Cancelling the future cancels the call at the worker.
         """
-        raise NotImplementedError
+        self._arrived += 1
+        pending = Pending(call, self, self._arrived, self._loop)
+        self._begin(pending)
+        return pending
 
-    def stream(self, call: Call) -> AsyncIterator[bytes]:
-        """Returns the responses as they come; iterating raises MeshError. Closing it (`aclose`) cancels the call."""
-        raise NotImplementedError
+    def stream(self, call: Call) -> PendingStream:
+        """Returns the responses as they come; iterating raises MeshError. Closing it (`aclose`) cancels the call.
+
+        The call begins now, not with the first iteration. A reader that is too far behind gets Overloaded.
+        """
+        self._arrived += 1
+        pending = PendingStream(call, self, self._arrived, self._loop, self._limits.max_unread_bytes)
+        self._begin(pending)
+        return pending
+
+    def in_flight(self) -> int:
+        """Returns the calls that have begun and not ended."""
+        waiting = sum(target.waiting() for target in self._directory)
+        return waiting + len(self._parking) + sum(link.in_flight() for link in self._fleet)
+
+    # -- the way of a call -----------------------------------------------------------------------------------------
+
+    def _begin(self, pending: Pending) -> None:
+        call = pending.call
+        refusal = admission.check(call, self._limits, self._loop.time())
+        if refusal is None and self._stopped:
+            refusal = admission.stopped(call)
+        if refusal is not None:
+            pending.fail(refusal)
+            return
+        self._budget.earn()
+        if call.traceparent:
+            self._tracing.begin(pending)
+        if call.deadline is not None:
+            self._deadlines.add(pending, call.deadline)
+        self._route(pending)
+
+    def _route(self, pending: Pending) -> None:
+        call = pending.call
+        try:
+            name = self._routes.resolve(call.deployment, call.version)
+        except MeshError as error:
+            self._unroutable(pending, error)
+        else:
+            self._place(pending, self._directory[name])
+
+    def _place(self, pending: Pending, target: TargetState) -> None:
+        pending.target = target
+        lane = target.pick(pending.tried)
+        if lane is not None:
+            lane.link.send(lane, pending)
+        else:
+            self._wait(pending, target)
+
+    def _wait(self, pending: Pending, target: TargetState) -> None:
+        call, queue = pending.call, target.queue
+        limit = target.route.max_queue or self._limits.max_queue
+        waiting = self._directory.tally.bytes + len(call.payload)
+        if not target.hopeful:
+            pending.fail(admission.no_worker(call, self._limits.hold, target.route.retry_after))
+        elif pending.attempts == 0 and len(queue) >= limit:
+            pending.fail(admission.queue_full(call, limit, target.drain_time()))
+        elif pending.attempts == 0 and waiting > self._limits.max_waiting_bytes:
+            pending.fail(admission.memory_full(call, self._limits.max_waiting_bytes, target.drain_time()))
+        else:
+            queue.push(pending)
+
+    def _unroutable(self, pending: Pending, error: MeshError) -> None:
+        """Parks the call if its model was there a moment ago, else ends it."""
+        lost = self._lost.get(pending.call.deployment)
+        left = 0.0 if lost is None else lost + self._limits.hold - self._loop.time()
+        if isinstance(error, NotReady) and left > 0 and len(self._parking) < self._limits.max_queue:
+            self._parking.park(pending, left, lambda: pending.fail(error))
+        else:
+            pending.fail(error)
+
+    # -- the owner of calls ----------------------------------------------------------------------------------------
+
+    def withdraw(self, pending: Pending) -> None:
+        """Takes a call out of wherever it is."""
+        target = pending.target
+        if pending.ticket and target is not None:
+            target.queue.remove(pending)
+        elif pending.lane is not None:
+            pending.lane.link.cancel(pending)
+            if target is not None and target.queue:
+                self.freed(target)
+        else:
+            self._parking.leave(pending)
+
+    def ended(self, pending: Pending, code: str, queue_us: int, compute_us: int) -> None:
+        """Counts a call that has ended."""
+        if pending.slot is not None or pending.timer is not None:
+            self._deadlines.discard(pending)
+        target = pending.target
+        stats = target.stats if target is not None else self.unrouted
+        seconds = now_seconds() - pending.started
+        if code is OK:
+            stats.ok.add(seconds)
+            stats.queue_us += queue_us
+            stats.compute_us += compute_us
+        else:
+            stats.fail(code, seconds)
+        if pending.span is not None:
+            self._tracing.end(pending, code)
+
+    def _expire(self, pending: Pending) -> None:
+        self.withdraw(pending)
+        pending.fail(admission.too_late(pending.call))
+
+    # -- what links tell -------------------------------------------------------------------------------------------
+
+    def returned(self, pending: Pending, worker: str, error: MeshError, not_started: bool) -> None:
+        """Sends a call again that came back from a worker without an answer, or ends it with `error`."""
+        if pending.done():
+            return
+        if pending.sent:
+            if not self._may_repeat(pending, error, not_started):
+                pending.fail(error)
+                return
+            pending.tried = (*pending.tried, worker)
+            if pending.target is not None:
+                pending.target.stats.retries += 1
+        self._again(pending)
+
+    def _may_repeat(self, pending: Pending, error: MeshError, not_started: bool) -> bool:
+        safe = isinstance(error, WorkerLost) or (not_started and isinstance(error, NotReady | Overloaded))
+        return (
+            safe
+            and pending.repeatable()
+            and pending.attempts < self._limits.max_attempts
+            and self._budget.spend(self._loop.time())
+        )
+
+    def _again(self, pending: Pending) -> None:
+        target = pending.target
+        if target is None or not target.routed:
+            self._route(pending)
+        elif pending.tried and target.exhausted(pending.tried):
+            # it goes back to a worker that has failed it: not before that worker had a moment to recover
+            self._parking.park(pending, _PAUSE * pending.attempts, lambda: self._unpark(pending))
+        else:
+            self._place(pending, target)
+
+    def _unpark(self, pending: Pending) -> None:
+        if pending.target is not None and pending.target.routed:
+            self._place(pending, pending.target)
+        else:
+            self._route(pending)
+
+    def freed(self, target: TargetState) -> None:
+        """Sends what waits for a target, as far as there is credit."""
+        queue, skipped = target.queue, []
+        while queue and target.has_credit():
+            pending = queue.pop()
+            lane = target.pick(pending.tried)
+            if lane is not None:
+                lane.link.send(lane, pending)
+            else:  # it waits for a worker that it has not been to
+                skipped.append(pending)
+        for pending in skipped:
+            queue.push(pending)
+
+    def changed(self, target: TargetState) -> None:
+        """Sends what waits for a target that is back, or begins to count the time that it is away."""
+        if target.live():
+            target.hopeful = True
+            target.stop_hold()
+            self.freed(target)
+        elif target.hopeful and target.hold_timer is None and target.routed:
+            target.hold_timer = self._loop.call_later(self._limits.hold, self._give_up, target)
+
+    def _give_up(self, target: TargetState) -> None:
+        target.hold_timer, target.hopeful = None, False
+        for pending in target.drain():
+            pending.fail(admission.no_worker(pending.call, self._limits.hold, target.route.retry_after))
+
+    # -- what the routes tell --------------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Brings workers and targets in line with the routes; calls whose target is gone are resolved anew."""
+        self._fleet.sync(self._routes.workers.values())
+        changes = self._directory.sync(self._routes, self._fleet)
+        now = self._loop.time()
+        self._lost = {name: then for name, then in self._lost.items() if then + self._limits.hold > now}
+        self._lost.update((target.route.deployment, now) for target in changes.removed)
+        for target in (*changes.added, *changes.kept):
+            self.changed(target)
+        for target in changes.removed:
+            for pending in target.drain():
+                self._route(pending)
+        for pending in self._parking.clear():
+            self._unpark(pending)
+
+    def stop(self) -> None:
+        """Ends every call that is still under way; later ones are refused."""
+        self._stopped = True
+        left = [*self._fleet.stop(), *self._parking.clear()]
+        for target in self._directory:
+            target.stop_hold()
+            left += target.drain()
+        for pending in left:
+            pending.fail(admission.stopped(pending.call))

@@ -1,0 +1,188 @@
+"""A call under way: the future that a front end awaits, and its place in the gateway. Made by the dispatcher."""
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from infermesh.errors import MeshError
+from infermesh.gateway import admission
+from infermesh.gateway.calls import Call
+from infermesh.gateway.stats import OK
+from infermesh.mesh.status import code_of
+from infermesh.v1.worker_service_pb2 import WorkItem
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+    from infermesh.gateway.targets import Lane, TargetState
+
+_ITEM_OVERHEAD: Final = 128  # bytes that an unread response takes beside its own
+
+
+class Owner(Protocol):
+    """Takes a call back out of wherever it is. The dispatcher."""
+
+    def withdraw(self, pending: "Pending") -> None:
+        """The call is no longer wanted: takes it from its queue, or cancels it at the worker. Never raises."""
+        ...
+
+    def ended(self, pending: "Pending", code: str, queue_us: int, compute_us: int) -> None:
+        """The call has ended with `code`; called exactly once for each. Never raises."""
+        ...
+
+
+class Pending(asyncio.Future[bytes]):
+    """A unary call: a future that knows where its call is.
+
+    One object instead of a future and a record, because there is one for every call. It is in at most one place:
+    in a target's queue (`ticket` is not 0), at a worker (`lane` is set), or held by the dispatcher.
+    """
+
+    __slots__ = (
+        "arrival",
+        "attempts",
+        "call",
+        "id",
+        "lane",
+        "owner",
+        "sent",
+        "slot",
+        "span",
+        "started",
+        "target",
+        "ticket",
+        "timer",
+        "trace",
+        "tried",
+    )
+    kind = WorkItem.INFER
+
+    def __init__(self, call: Call, owner: Owner, arrival: int, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.call = call
+        self.owner = owner
+        self.arrival = arrival
+        self.started = time.perf_counter()
+        self.target: TargetState | None = None
+        self.lane: Lane | None = None
+        self.ticket = 0
+        self.id = 0
+        self.sent = False
+        self.attempts = 0
+        self.tried: tuple[str, ...] = ()
+        self.slot: dict[Any, float] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.span: Span | None = None
+        self.trace: tuple[str, str] | None = None
+
+    def repeatable(self) -> bool:
+        """Tells whether the call may be sent again after a worker had begun it."""
+        return True
+
+    def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
+        """Takes a response."""
+        if not self.done():
+            self.set_result(payload)
+            self.owner.ended(self, OK, queue_us, compute_us)
+
+    def fail(self, error: MeshError) -> None:
+        """Ends the call with an error, if it has not ended."""
+        if not self.done():
+            self.set_exception(error)
+            self.owner.ended(self, code_of(error).name, 0, 0)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Ends the call because the caller went away; a worker that has it is told."""
+        if not super().cancel(msg):
+            return False
+        self.owner.withdraw(self)
+        self.owner.ended(self, "CANCELLED", 0, 0)
+        return True
+
+
+class PendingStream(Pending):
+    """A call with any number of responses: iterate over it. As a future it is the end of the call.
+
+    Responses that are not read yet are kept up to a bound; beyond it the call is cancelled at the worker and ends with
+    Overloaded, since the stream that carries it carries other calls too and can't be held back.
+    """
+
+    __slots__ = ("_begun", "_bound", "_error", "_unread", "_unread_bytes", "_waiter")
+    kind = WorkItem.STREAM
+
+    def __init__(self, call: Call, owner: Owner, arrival: int, loop: asyncio.AbstractEventLoop, bound: int) -> None:
+        super().__init__(call, owner, arrival, loop)
+        self._bound = bound
+        self._unread: deque[bytes] = deque()
+        self._unread_bytes = 0
+        self._begun = False
+        self._error: MeshError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __aiter__(self) -> "PendingStream":
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._unread:
+            if self.done():
+                if self._error is not None:
+                    raise self._error
+                raise StopAsyncIteration
+            await self._next()
+        payload = self._unread.popleft()
+        self._unread_bytes -= len(payload) + _ITEM_OVERHEAD
+        return payload
+
+    async def _next(self) -> None:
+        self._waiter = self.get_loop().create_future()
+        try:
+            await self._waiter
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        finally:
+            self._waiter = None
+
+    async def aclose(self) -> None:
+        """Ends the call; if it is still under way the worker is told. What was not read is dropped."""
+        self.cancel()
+        self._unread.clear()
+
+    def repeatable(self) -> bool:
+        """Tells whether no response has come yet."""
+        return not self._begun
+
+    def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
+        """Takes a response, or the empty end of the call."""
+        if self.done():
+            return
+        self._begun = True
+        if payload:
+            self._unread.append(payload)
+            self._unread_bytes += len(payload) + _ITEM_OVERHEAD
+        if final:
+            self.set_result(b"")
+            self.owner.ended(self, OK, queue_us, compute_us)
+        elif self._unread_bytes > self._bound:
+            self.owner.withdraw(self)
+            self.fail(admission.reader_too_slow(self.call, self._bound))
+        self._wake()
+
+    def fail(self, error: MeshError) -> None:
+        """Ends the call with an error, after what was received before."""
+        if not self.done():
+            self._error = error
+            self.set_result(b"")
+            self.owner.ended(self, code_of(error).name, 0, 0)
+            self._wake()
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Ends the call because the caller went away."""
+        cancelled = super().cancel(msg)
+        self._wake()
+        return cancelled
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

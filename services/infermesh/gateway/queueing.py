@@ -1,0 +1,63 @@
+"""The queue of one target: calls that wait because no worker has credit for them. Used by the dispatcher."""
+
+import heapq
+from itertools import count
+
+from infermesh.gateway.pending import Pending
+
+_NEVER = float("inf")
+
+
+class Tally:
+    """Sum of the bytes that wait in several queues."""
+
+    __slots__ = ("bytes",)
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
+class CallQueue:
+    """Calls by priority (highest first), then deadline (earliest first), then arrival.
+
+    `tally` is told the size of what waits. Taking a call from the middle costs nothing: its entry is left behind and
+    skipped, and the heap is built anew when most of it is such.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._heap: list[tuple[int, float, int, int, Pending]] = []
+        self._tickets = count(1)
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def push(self, pending: Pending) -> None:
+        """Adds a call, which must not be in any queue."""
+        call = pending.call
+        pending.ticket = next(self._tickets)
+        deadline = _NEVER if call.deadline is None else call.deadline
+        heapq.heappush(self._heap, (-call.priority, deadline, pending.arrival, pending.ticket, pending))
+        self._length += 1
+        self._tally.bytes += len(call.payload)
+
+    def pop(self) -> Pending:
+        """Takes the first call. There must be one."""
+        while True:
+            *_, ticket, pending = heapq.heappop(self._heap)
+            if pending.ticket == ticket:
+                self._left(pending)
+                return pending
+
+    def remove(self, pending: Pending) -> None:
+        """Takes a call out, which must be in this queue."""
+        self._left(pending)
+        if len(self._heap) > 2 * self._length + 64:
+            self._heap = [entry for entry in self._heap if entry[4].ticket == entry[3]]
+            heapq.heapify(self._heap)
+
+    def _left(self, pending: Pending) -> None:
+        pending.ticket = 0
+        self._length -= 1
+        self._tally.bytes -= len(pending.call.payload)

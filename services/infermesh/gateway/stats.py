@@ -1,0 +1,136 @@
+"""What happened to the calls of each target: counted without locks on the event loop, read by `/metrics` and by
+ModelStatistics."""
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from infermesh.mesh.metrics import LATENCY_BUCKETS
+
+OK: Final = "OK"
+
+
+class Series:
+    """Count, sum and histogram of the durations of calls that ended with one code."""
+
+    __slots__ = ("buckets", "count", "seconds")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(LATENCY_BUCKETS) + 1)
+
+    def add(self, seconds: float) -> None:
+        """Counts one call."""
+        self.count += 1
+        self.seconds += seconds
+        self.buckets[bisect_left(LATENCY_BUCKETS, seconds)] += 1
+
+
+@dataclass(slots=True, eq=False)
+class TargetStats:
+    """Calls of one target (or, with empty names, of calls that could not be routed) since the gateway started.
+
+    `queue_us` and `compute_us` are the sums of what workers told of successful calls; `last` is the wall-clock time
+    (seconds since 1970) of the last one that ended, 0 before.
+    """
+
+    model: str
+    version: str
+    ok: Series = field(default_factory=Series)
+    failed: dict[str, Series] = field(default_factory=dict)
+    queue_us: int = 0
+    compute_us: int = 0
+    retries: int = 0
+
+    def fail(self, code: str, seconds: float) -> None:
+        """Counts one failed call; `code` is the name of its gRPC status code."""
+        series = self.failed.get(code)
+        if series is None:
+            series = self.failed[code] = Series()
+        series.add(seconds)
+
+    def series(self) -> Iterator[tuple[str, Series]]:
+        """Yields every code that there was, with its calls."""
+        if self.ok.count:
+            yield OK, self.ok
+        yield from list(self.failed.items())
+
+
+class Load(Protocol):
+    """What is going on for one target at this moment."""
+
+    stats: TargetStats
+
+    def waiting(self) -> int:
+        """Returns the calls that wait here."""
+        ...
+
+    def in_flight(self) -> int:
+        """Returns the calls that workers have."""
+        ...
+
+
+class GatewayMetrics(Collector):
+    """Builds the metrics when they are asked for, so that counting a call costs an addition and not a lock."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        stats: Callable[[], Iterable[TargetStats]],
+        loads: Callable[[], Iterable[Load]],
+    ) -> None:
+        self._stats = stats
+        self._loads = loads
+        registry.register(self)
+
+    def describe(self) -> list[Metric]:
+        """Returns nothing: the names are not checked against calls when registered."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields the metrics as of now. May be called from another thread."""
+        yield from self._calls()
+        yield from self._levels()
+
+    def _calls(self) -> Iterator[Metric]:
+        labels = ["model", "version", "code"]
+        total = CounterMetricFamily("infermesh_inference_requests", "Calls that have ended.", labels=labels)
+        seconds = HistogramMetricFamily("infermesh_inference_seconds", "Time of a call in the gateway.", labels=labels)
+        retries = CounterMetricFamily("infermesh_inference_retries", "Calls sent again.", labels=labels[:2])
+        for stats in list(self._stats()):
+            names = [stats.model, stats.version]
+            retries.add_metric(names, stats.retries)
+            for code, series in stats.series():
+                total.add_metric([*names, code], series.count)
+                seconds.add_metric([*names, code], _cumulative(series.buckets), series.seconds)
+        yield from (total, seconds, retries)
+
+    def _levels(self) -> Iterator[Metric]:
+        labels = ["model", "version"]
+        waiting = GaugeMetricFamily("infermesh_inference_waiting", "Calls that wait for a worker.", labels=labels)
+        busy = GaugeMetricFamily("infermesh_inference_in_flight", "Calls that workers have.", labels=labels)
+        for load in list(self._loads()):
+            names = [load.stats.model, load.stats.version]
+            waiting.add_metric(names, load.waiting())
+            busy.add_metric(names, load.in_flight())
+        yield from (waiting, busy)
+
+
+def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
+    total, pairs = 0, []
+    for bound, count in zip([*map(str, LATENCY_BUCKETS), "+Inf"], buckets, strict=True):
+        total += count
+        pairs.append((bound, float(total)))
+    return pairs
+
+
+def now_seconds() -> float:
+    """Returns the time from which durations are measured: finer than the event loop's own milliseconds."""
+    return time.perf_counter()
