@@ -12,10 +12,14 @@ def demo(
 ) -> None:
     """Trains two models on handwritten digits and serves them from a mesh of its own; exits 1 if a claim fails."""
     from infermesh.demo.main import DemoOptions, run
+    from infermesh.testing.child import ServiceFailed
 
     console = Console()
     try:
         kept = run(DemoOptions(seed=seed, device=device), console)
+    except ServiceFailed as error:
+        typer.echo(error.log_tail, err=True)
+        raise
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         raise typer.Exit(130) from None

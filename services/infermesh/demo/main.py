@@ -63,10 +63,10 @@ def _start(stage: Stage, mesh: LocalMesh) -> None:
 
 
 def _stop(stage: Stage, mesh: LocalMesh) -> None:
-    if not mesh.processes:
+    killed = set(mesh.dead())
+    if len(killed) == len(mesh.processes):  # it never ran
         return
     stage.heading("stop everything")
-    killed = set(mesh.dead())
     with stage.waiting("calls finish, models unload, processes end"):
         mesh.stop()
     codes = {name: service.returncode for name, service in mesh.processes.items() if name not in killed}

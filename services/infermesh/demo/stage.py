@@ -47,7 +47,7 @@ class Stage:
 
     def show(self, content: RenderableType) -> None:
         """Shows something below the heading."""
-        self._console.print(Padding(content, (0, 0, 0, 2)))
+        self._console.print(Padding(content, (0, 0, 0, 2), expand=False), soft_wrap=True)
 
     def claim(self, promise: str, measured: str, kept: bool) -> None:
         """Notes whether a promise was kept, and shows it."""
@@ -65,7 +65,7 @@ class Stage:
     def progress(self, text: str, total: int) -> Iterator[Callable[[int], None]]:
         """Shows a bar; the function that it gives takes how many of `total` are done."""
         columns = (TextColumn("  {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=self._console, transient=True) as bar:
+        with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bar:
             task = bar.add_task(text, total=total)
             yield lambda done: bar.update(task, completed=done)
 

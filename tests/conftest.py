@@ -1,0 +1,19 @@
+"""What every test gets: an environment without settings of the machine it runs on."""
+
+import os
+
+import pytest
+
+# what would change how our processes or clients behave
+_FOREIGN = ("INFERMESH_", "OTEL_", "GRPC_")
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clean_environment():
+    """Takes settings out of the environment, for the tests and for the processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith(_FOREIGN) or name in _PROXIES:
+                patch.delenv(name)
+        yield
