@@ -122,8 +122,8 @@ class Uploads:
         result = "failed"
         try:
             result = await self._write(record, partial, messages)
-        except InvalidInput:
-            result = "mismatch"
+        except InvalidInput as error:
+            result = "mismatch" if error.reason == "DIGEST_MISMATCH" else result
             raise
         finally:
             self._ended.labels(result).inc()
