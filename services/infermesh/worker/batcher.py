@@ -13,6 +13,8 @@ from typing import Generic, Protocol, TypeVar
 
 from infermesh.worker.service_time import ServiceTime
 
+_MARGIN = 0.002  # seconds
+
 Order = tuple[int, float, int]
 
 
@@ -74,7 +76,9 @@ def plan(now: float, queue: Sequence[T], time: ServiceTime, limit: int, max_dela
         batch.append(item)
         rows += item.rows
     if batch and max_delay > 0 and not full and rows < limit:
-        due = min(min(item.arrived for item in batch) + max_delay, tightest - time.seconds(rows))
+        # waiting must not use up the time that the way and a slow run need
+        last_moment = tightest - 2 * time.seconds(rows) - _MARGIN
+        due = min(min(item.arrived for item in batch) + max_delay, last_moment)
         if now < due:
             return Plan([], late, due)
     return Plan(batch, late)

@@ -20,7 +20,7 @@ class ServiceTime:
         self._knots = _knots(self._limit)
         self._means: list[float] = [0.0] * len(self._knots)
         self._curve = list(self._means)
-        self._luck = 1.0
+        self._luck = 0.5  # nothing was run yet: hardly anything is hopeless
         known = sorted((max(1, rows), seconds) for rows, seconds in measured)
         if known:
             self._means = [_interpolate([r for r, _ in known], [s for _, s in known], knot) for knot in self._knots]
