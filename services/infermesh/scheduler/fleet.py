@@ -51,7 +51,7 @@ class Fleet:
         return entry is None or entry.worker != worker
 
     def leave(self, worker: Worker, now: float) -> bool:
-        """Forgets a worker at once; returns whether it was there. Late heartbeats of that process then count nothing."""
+        """Forgets a worker at once; returns whether it was there. Late heartbeats of that process count nothing."""
         entry = self._entries.get(worker.id)
         if entry and entry.worker.incarnation != worker.incarnation:
             return False  # its successor stays
