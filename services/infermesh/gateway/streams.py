@@ -1,5 +1,6 @@
 """The seam between the gateway and a worker: one stream of bundles. Real by gRPC; tests have one in memory."""
 
+import asyncio
 from typing import Any, Protocol
 
 import grpc
@@ -61,7 +62,7 @@ class GrpcServeStream:
             await self._call.write(bundle)
         except grpc.RpcError as error:
             raise self._lost(from_rpc_error(error)) from error
-        except grpc.aio.UsageError as error:  # it ended between two writes
+        except (asyncio.InvalidStateError, grpc.aio.UsageError) as error:  # it ended between two writes
             raise self._lost(None) from error
 
     async def close(self) -> None:

@@ -1,0 +1,122 @@
+"""What every `ServeStream` does: the real one over gRPC and the one in memory that unit tests stand on."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from infermesh.errors import WorkerLost
+from infermesh.gateway.streams import GrpcServeStream, ServeStream
+from infermesh.v1.worker_service_pb2 import ResultItem, WorkBundle, WorkItem
+from tests.unit.gateway.hosting import hosted_worker
+from tests.unit.gateway.simulation import MemoryStream, SimWorker
+
+TARGET = "digits/1"
+
+
+@dataclass
+class Wire:
+    """A worker and a stream to it."""
+
+    worker: SimWorker
+    stream: ServeStream
+
+
+@asynccontextmanager
+async def in_memory(worker: SimWorker) -> AsyncIterator[Wire]:
+    yield Wire(worker, MemoryStream(worker))
+
+
+@asynccontextmanager
+async def over_grpc(worker: SimWorker) -> AsyncIterator[Wire]:
+    async with hosted_worker(worker) as (address, _):
+        yield Wire(worker, GrpcServeStream(address))
+
+
+@pytest.fixture(params=[in_memory, over_grpc], ids=["memory", "grpc"])
+async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
+    async with request.param(SimWorker("a", {TARGET: 4}, seconds=0)) as wire:
+        yield wire
+        await wire.stream.close()
+
+
+def work(*numbers: int, kind: WorkItem.Kind = WorkItem.INFER) -> WorkBundle:
+    return WorkBundle(items=[WorkItem(id=n, kind=kind, target=TARGET, payload=b"\x00\xff%d" % n) for n in numbers])
+
+
+async def results(stream: ServeStream, count: int) -> list[ResultItem]:
+    found: list[ResultItem] = []
+    while len(found) < count:
+        found.extend((await stream.read()).results)
+    return found
+
+
+async def test_the_worker_speaks_first(wire: Wire) -> None:
+    first = await wire.stream.read()
+
+    assert [(load.target, load.credit) for load in first.loads] == [(TARGET, 4)]
+
+
+async def test_every_item_is_answered_once_with_its_own_bytes(wire: Wire) -> None:
+    await wire.stream.write(work(1, 2))
+    await wire.stream.write(work(3))
+
+    answers = {result.id: result.payload for result in await results(wire.stream, 3)}
+
+    assert answers == {n: b"a|digits/1|\x00\xff%d" % n for n in (1, 2, 3)}
+
+
+async def test_a_streamed_item_has_several_results_and_the_last_is_final(wire: Wire) -> None:
+    await wire.stream.write(work(1, kind=WorkItem.STREAM))
+
+    answers = await results(wire.stream, 3)
+
+    assert [(result.id, result.final) for result in answers] == [(1, False), (1, False), (1, True)]
+
+
+async def test_reading_raises_worker_lost_when_the_worker_dies(wire: Wire) -> None:
+    await wire.stream.read()
+    reading = asyncio.ensure_future(wire.stream.read())
+    await asyncio.sleep(0)
+
+    wire.worker.kill()
+
+    with pytest.raises(WorkerLost):
+        await reading
+
+
+async def test_writing_raises_worker_lost_after_the_end(wire: Wire) -> None:
+    await wire.stream.read()
+    wire.worker.kill()
+    with pytest.raises(WorkerLost):
+        await wire.stream.read()
+
+    with pytest.raises(WorkerLost):
+        await wire.stream.write(work(1))
+
+
+async def test_closing_ends_the_session_at_the_worker(wire: Wire) -> None:
+    await wire.stream.read()
+
+    await wire.stream.close()
+
+    async with asyncio.timeout(10):
+        while wire.worker.sessions:  # noqa: ASYNC110  # the worker is told by the network, not by an event of ours
+            await asyncio.sleep(0.001)
+
+
+async def test_closing_twice_is_fine(wire: Wire) -> None:
+    await wire.stream.close()
+    await wire.stream.close()
+
+
+@pytest.mark.parametrize("opened", [lambda: MemoryStream(None), lambda: GrpcServeStream("127.0.0.1:1")])
+async def test_a_worker_that_is_not_there_is_noticed_by_reading(opened) -> None:  # type: ignore[no-untyped-def]
+    stream = opened()
+
+    with pytest.raises(WorkerLost):
+        await stream.read()
+
+    await stream.close()
