@@ -69,8 +69,8 @@ class Fleet:
         If the scheduler itself did not run for longer than that, it could hear nobody: that time is not held against
         the workers.
         """
-        slept = max(0.0, now - self._looked - self._interval)
-        self._looked = now
+        gap, self._looked = now - self._looked, now
+        slept = gap if gap > self._interval else 0.0
         gone = []
         for entry in list(self._entries.values()):
             entry.heard = min(now, entry.heard + slept)
