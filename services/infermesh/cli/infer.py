@@ -84,4 +84,4 @@ def _save(path: Path, result: "InferResult") -> None:
     import numpy as np
 
     arrays = {name: array.astype(bytes) if array.dtype.kind == "O" else array for name, array in result.items()}
-    np.savez(path, allow_pickle=False, **arrays)  # type: ignore[arg-type]  # numpy's stub takes any name for a flag
+    np.savez(path, allow_pickle=False, **arrays)

@@ -1,16 +1,17 @@
 """How the client calls: deadlines, safe repeats, typed errors, trace context. Used by the rest of this room."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import grpc.aio
 from google.protobuf.message import Message
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from infermesh.client.retry import Retry
-from infermesh.errors import DeadlineExceeded, InvalidInput, MeshError
+from infermesh.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidInput, MeshError, NotReady
 from infermesh.mesh.channel import connect
 from infermesh.mesh.clock import Clock, SystemClock
 from infermesh.mesh.status import from_rpc_error
@@ -20,7 +21,11 @@ Res = TypeVar("Res", bound=Message)
 Item = TypeVar("Item")
 Metadata = tuple[tuple[str, str], ...]
 
-_PROPAGATOR = TraceContextTextMapPropagator()
+_PROPAGATOR: Final = TraceContextTextMapPropagator()
+
+# what gRPC says of a message that it could not send because the peer had just ended the call; the peer's own status,
+# if there was one, is lost then
+_BROKEN_OFF: Final = "Internal error from Core"
 
 
 @dataclass(frozen=True)
@@ -82,12 +87,10 @@ class Connection:
     async def _once(self, method: Method[Req, Res], request: Req, left: float, metadata: Metadata) -> Res:
         if left <= 0:
             raise DeadlineExceeded("the deadline has passed before the call was sent")
-        call = self._callable("unary_unary", method)
-        try:
+        with translated():
+            call = self._callable("unary_unary", method)
             answer: Res = await call(request, timeout=_finite(left), metadata=(*metadata, *trace_context()))
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
-        return answer
+            return answer
 
     async def pages(self, listing: Listing[Req, Res, Item], request: Req) -> AsyncIterator[Item]:
         """Yields the items of all pages; `request` carries the filters and is changed on the way."""
@@ -101,7 +104,7 @@ class Connection:
             request.page_token = token  # type: ignore[attr-defined]
 
     def open_upstream(self, method: Method[Req, Res]) -> "grpc.aio.StreamUnaryCall[Req, Res]":
-        """Opens a call that takes many requests and gives one answer; its errors are raw: see `translated`."""
+        """Opens a call that takes many requests and gives one answer; use it within `translated`."""
         call: grpc.aio.StreamUnaryCall[Req, Res] = self._callable("stream_unary", method)(metadata=trace_context())
         return call
 
@@ -110,18 +113,16 @@ class Connection:
     ) -> AsyncIterator[Res]:
         """Sends one request on a bidirectional stream and yields its answers. Cancels the call when left early."""
         left = _finite(self.timeout if timeout is None else timeout)
-        call = self._callable("stream_stream", method)(timeout=left, metadata=(*metadata, *trace_context()))
-        try:
-            await call.write(request)
-            await call.done_writing()
-            async for answer in call:
-                yield answer
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
-        except asyncio.InvalidStateError as error:  # ended before the request was written: the status says why
-            raise await _status_of(call) from error
-        finally:
-            call.cancel()
+        with translated():
+            call = self._callable("stream_stream", method)(timeout=left, metadata=(*metadata, *trace_context()))
+            try:
+                with suppress(asyncio.InvalidStateError):  # ended before the request was written: reading says why
+                    await call.write(request)
+                    await call.done_writing()
+                async for answer in call:
+                    yield answer
+            finally:
+                call.cancel()
 
     def _callable(self, arity: str, method: Method[Any, Any]) -> Any:
         found = self._callables.get(method.path)
@@ -158,8 +159,21 @@ def _finite(seconds: float) -> float | None:
     return None if seconds == float("inf") else seconds
 
 
-async def _status_of(call: Any) -> MeshError:
-    error = grpc.aio.AioRpcError(
-        await call.code(), await call.initial_metadata(), await call.trailing_metadata(), details=await call.details()
-    )
-    return from_rpc_error(error)
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what gRPC raises within it into errors of the tree."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        if error.details() == _BROKEN_OFF:
+            raise NotReady("the connection broke, or the call was ended while it was sent") from error
+        raise from_rpc_error(error) from error
+    except grpc.aio.InternalError as error:
+        raise NotReady("the connection broke") from error
+    except grpc.aio.UsageError as error:
+        raise FailedPrecondition("the client is closed") from error
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise  # the caller's doing
+        raise Cancelled("the client was closed during the call") from None

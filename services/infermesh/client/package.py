@@ -52,19 +52,24 @@ def draft_version(
     entry = options.get("entry") or find_entry(files, backend)
     if entry not in files:
         raise InvalidInput(f"options: entry '{entry}' is not among the files: {', '.join(files)}")
+    backend = backend or _backend_of(entry)
     found = Description() if signature is not None else describe(files[entry])
     signature = signature or found.signature or _from_samples(entry, samples, max_batch_size)
     if max_batch_size is None:
         max_batch_size = _batch_limit(signature, found.max_batch_size)
-    if len(files) > 1:
-        options = {"entry": entry, **options}
     return model_pb2.ModelVersion(
-        backend=backend or _backend_of(entry),
+        backend=backend,
         signature=signature,
         samples=[sample_of(signature, inputs, outputs) for inputs, outputs in samples],
         max_batch_size=max_batch_size,
-        options=options,
+        options={**_implied_options(backend, entry, len(files)), **options},
     )
+
+
+def _implied_options(backend: str, entry: str, files: int) -> dict[str, str]:
+    if backend == "python":
+        return {"class": f"{Path(entry).stem}:Model"}
+    return {"entry": entry} if files > 1 else {}
 
 
 def find_entry(files: Mapping[str, Path], backend: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from infermesh.client.async_client import AsyncClient
 from infermesh.client.retry import Retry
+from infermesh.errors import FailedPrecondition
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,7 +33,10 @@ class LoopThread:
         return not self._loop.is_closed()
 
     def start(self, coroutine: Coroutine[Any, Any, R]) -> Future[R]:
-        """Starts a coroutine and returns its future; cancelling the future cancels it."""
+        """Starts a coroutine and returns its future; cancelling the future cancels it. Raises FailedPrecondition."""
+        if not self.running:
+            coroutine.close()
+            raise FailedPrecondition("the client is closed")
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, R]) -> R:

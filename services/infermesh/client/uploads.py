@@ -3,17 +3,17 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import grpc.aio
 
 from infermesh.client import methods
-from infermesh.client.connection import Connection
+from infermesh.client.connection import Connection, translated
 from infermesh.client.retry import may_repeat
 from infermesh.errors import DataLoss, InvalidInput, MeshError, NotReady, OutOfRange
-from infermesh.mesh.status import from_rpc_error
 from infermesh.v1 import artifact_service_pb2, model_pb2
 
 PIECE: Final = 512 * 1024
@@ -67,12 +67,13 @@ class Upload:
         cuts = 0
         while not state.complete:
             self._report(state.received_bytes)
+            before = state.received_bytes
             try:
-                state = await self._send(state)
+                # after a cut one piece alone: a refusal then arrives as such, not as a broken stream
+                state = await self._send(state, PIECE if cuts else self._file.size)
             except MeshError as error:
-                before = state.received_bytes
                 state = await self._after_cut(state.name, error, cuts)
-                cuts = 0 if state.received_bytes > before else cuts + 1
+            cuts = 0 if state.received_bytes > before else cuts + 1
         self._report(self._file.size)
 
     async def _after_cut(self, name: str, error: MeshError, cuts: int) -> artifact_service_pb2.Upload:
@@ -87,39 +88,43 @@ class Upload:
             methods.GET_UPLOAD, artifact_service_pb2.GetUploadRequest(name=name), timeout=patience
         )
 
-    async def _send(self, state: artifact_service_pb2.Upload) -> artifact_service_pb2.Upload:
-        call = self._connection.open_upstream(methods.UPLOAD)
+    async def _send(self, state: artifact_service_pb2.Upload, most: int) -> artifact_service_pb2.Upload:
+        """Sends at most so many bytes on one stream and returns the state after it."""
+        end = min(self._file.size, state.received_bytes + most)
         try:
-            with self._file.source.open("rb") as file:
-                await self._pieces(call, file, state)
-            async with asyncio.timeout(STALL):
-                await call.done_writing()
-                answer: artifact_service_pb2.Upload = await call
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from error
+            with translated():
+                call = self._connection.open_upstream(methods.UPLOAD)
+                try:
+                    with suppress(asyncio.InvalidStateError):  # ended by the server: its status or answer says why
+                        await self._pieces(call, state, end)
+                    async with asyncio.timeout(STALL):
+                        answer: artifact_service_pb2.Upload = await call
+                finally:
+                    call.cancel()
         except TimeoutError as error:
             raise NotReady(f"upload of {self._file.path}: no progress for {STALL:.0f} s") from error
-        finally:
-            call.cancel()
         if not answer.complete and answer.received_bytes <= state.received_bytes:
             raise DataLoss(f"upload of {self._file.path}: the registry took the bytes but did not complete the file")
         return answer
 
-    async def _pieces(self, call: grpc.aio.StreamUnaryCall, file: BinaryIO, state: artifact_service_pb2.Upload) -> None:
+    async def _pieces(
+        self,
+        call: "grpc.aio.StreamUnaryCall[artifact_service_pb2.UploadArtifactRequest, artifact_service_pb2.Upload]",
+        state: artifact_service_pb2.Upload,
+        end: int,
+    ) -> None:
         offset = state.received_bytes
-        await asyncio.to_thread(file.seek, offset)
-        while offset < self._file.size or not self._file.size:
-            data = await asyncio.to_thread(file.read, PIECE)
-            if not data and self._file.size:
-                raise DataLoss(f"file {self._file.source}: it became shorter while it was sent")
-            try:
+        with self._file.source.open("rb") as file:
+            file.seek(offset)
+            while True:
+                data = await asyncio.to_thread(file.read, min(PIECE, end - offset))
+                if not data and offset < end:
+                    raise DataLoss(f"file {self._file.source}: it became shorter while it was sent")
+                request = artifact_service_pb2.UploadArtifactRequest(name=state.name, offset=offset, data=data)
                 async with asyncio.timeout(STALL):
-                    await call.write(
-                        artifact_service_pb2.UploadArtifactRequest(name=state.name, offset=offset, data=data)
-                    )
-            except asyncio.InvalidStateError:
-                return  # the server has ended the call; its status or answer says why
-            offset += len(data)
-            self._report(offset)
-            if not self._file.size:
-                return
+                    await call.write(request)
+                offset += len(data)
+                self._report(offset)
+                if offset >= end:
+                    await call.done_writing()
+                    return

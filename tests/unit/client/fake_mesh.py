@@ -1,5 +1,6 @@
 """A gateway in one process for tests of the client: the real service definitions over dictionaries."""
 
+import asyncio
 import hashlib
 import itertools
 from collections.abc import AsyncIterator
@@ -36,6 +37,7 @@ class Artifacts(artifact_service_pb2_grpc.ArtifactServiceServicer):
         self.partial: dict[str, bytearray] = {}
         self.wanted: dict[str, tuple[str, int]] = {}
         self.cuts: list[int] = []
+        self.cut_error: errors.MeshError = errors.NotReady("the stream was cut")
         self.lost_after_cut = 0
         self.received = 0
         self.streams: list[int] = []
@@ -66,7 +68,7 @@ class Artifacts(artifact_service_pb2_grpc.ArtifactServiceServicer):
             self.received += len(request.data)
             if cut is not None and taken >= cut:
                 del data[len(data) - self.lost_after_cut :]
-                raise errors.NotReady("the stream was cut")
+                raise self.cut_error
         digest, size = self.wanted[name]
         if len(data) == size:
             if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
@@ -304,14 +306,22 @@ class Inference:
         self.requests: list[oip.ModelInferRequest] = []
         self.metadata: list[dict[str, str]] = []
         self.remaining: list[float | None] = []
-        self.cancelled = 0
+        self.arrived = asyncio.Event()
+        self.cancelled = asyncio.Event()
         self.in_band = ""
+        self.hold: asyncio.Event | None = None
         self.stream_length = 3
 
     async def infer(self, request: Any, context: Any) -> Any:
         self._note(request, context)
         if self.failures:
             raise self.failures.pop(0)
+        if self.hold is not None:
+            try:
+                await self.hold.wait()
+            except asyncio.CancelledError:
+                self.cancelled.set()
+                raise
         return self.answer(request)
 
     async def stream(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
@@ -328,11 +338,12 @@ class Inference:
                 end.parameters["triton_final_response"].bool_param = True
                 yield oip.ModelStreamInferResponse(infer_response=end)
         except BaseException:
-            self.cancelled += 1
+            self.cancelled.set()
             raise
 
     def _note(self, request: Any, context: Any) -> None:
         self.requests.append(request)
+        self.arrived.set()
         self.metadata.append(dict(context.invocation_metadata()))
         self.remaining.append(context.time_remaining())
 
