@@ -1,5 +1,6 @@
 """Between messages and the scheduler's own values; the only place that knows both. Pure."""
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -64,7 +65,7 @@ def worker_of(message: WorkerMessage) -> Worker:
         held=tuple(_held(item) for item in message.held),
         backends=frozenset(message.backends),
         draining=message.draining,
-        weight=message.weight if message.weight > 0 else 1.0,
+        weight=message.weight if 0 < message.weight < math.inf else 1.0,
         address=message.address,
         incarnation=message.incarnation,
         message=message,

@@ -33,12 +33,6 @@ def test_a_deployment() -> None:
     (found,) = only.versions.values()
     assert (found.number, found.digest, found.backend) == ("2", "sha256:2", "onnx")
     assert (found.device, found.memory) == ("cpu", 5)
-        "2",
-        "sha256:2",
-        "onnx",
-        "cpu",
-        5,
-    )
 
 
 def test_no_replicas_means_one() -> None:
@@ -168,8 +162,3 @@ class TestRemember:
 def test_sizes_for_people() -> None:
     sizes = (0, 1023, 3 << 20, (31 << 30) // 10)
     assert [memory.show(size) for size in sizes] == ["0 B", "1023 B", "3.0 MiB", "3.1 GiB"]
-        "0 B",
-        "1023 B",
-        "3.0 MiB",
-        "3.1 GiB",
-    ]

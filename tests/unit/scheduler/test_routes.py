@@ -1,5 +1,7 @@
 """What gateways are told."""
 
+from typing import Any
+
 from infermesh.scheduler.model import Deployment, Plan, State, Version
 from infermesh.scheduler.routes import RouteBook, route_of, workers_of
 from infermesh.scheduler.standing import Standing, standings, survey
@@ -29,7 +31,7 @@ def test_a_route_has_all_that_a_gateway_needs() -> None:
         "2": Standing("2", serving=("w1", "w2"), state=State.READY, load_seconds=1.5),
         "1": Standing("1", failures=(("w1", "bad"),), state=State.FAILED),
     }
-    common = {"backend": "torch", "signature": SIGNATURE, "max_batch_size": 8}
+    common: Any = {"backend": "torch", "signature": SIGNATURE, "max_batch_size": 8}
     assert route_of(wanted(), ACTIVE, standing) == DeploymentRoute(
         deployment="d",
         model="digits-model",
