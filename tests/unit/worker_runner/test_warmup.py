@@ -1,0 +1,109 @@
+"""Warm-up: batches of growing size, within a budget of virtual time."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infermesh.v1 import model_pb2
+from infermesh.worker import warmup
+
+
+class Machine:
+    """A model whose time is known, on a clock of its own."""
+
+    def __init__(self, base: float, per_row: float, first: float = 0.0) -> None:
+        self.now = 0.0
+        self.rows: list[int] = []
+        self._base, self._per_row, self._first = base, per_row, first
+
+    def clock(self) -> float:
+        return self.now
+
+    def run(self, feed: warmup.Feed) -> None:
+        rows = len(feed["x"])
+        self.now += self._base + self._per_row * rows + (self._first if rows not in self.rows else 0)
+        self.rows.append(rows)
+
+
+FEED = {"x": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+
+@pytest.mark.parametrize(
+    ("limit", "sizes"),
+    [(0, [1]), (1, [1]), (2, [1, 2]), (3, [1, 2, 3]), (8, [1, 2, 4, 8]), (10, [1, 2, 4, 8, 10])],
+)
+def test_sizes_double_up_to_the_limit(limit: int, sizes: list[int]) -> None:
+    assert warmup.batch_sizes(limit) == sizes
+
+
+def test_times_are_those_of_the_model_without_the_first_call() -> None:
+    machine = Machine(0.001, 0.0005, first=0.01)
+    times = warmup.measure(machine.run, FEED, 8, 1.0, machine.clock)
+    assert [rows for rows, _ in times] == [1, 2, 4, 8]
+    assert [seconds for _, seconds in times] == pytest.approx([0.0015, 0.002, 0.003, 0.005])
+
+
+def test_a_slow_model_is_measured_once_and_no_further() -> None:
+    machine = Machine(5.0, 0.0)
+    assert warmup.measure(machine.run, FEED, 64, 1.0, machine.clock) == ((1, 5.0),)
+    assert machine.rows == [1]
+
+
+@given(st.floats(1e-5, 0.2), st.floats(0, 0.1), st.integers(1, 300))
+def test_the_budget_bounds_the_time(base: float, per_row: float, limit: int) -> None:
+    machine = Machine(base, per_row)
+    times = warmup.measure(machine.run, FEED, limit, 1.0, machine.clock)
+    # the last size was expected to fit; one execution more may have begun before the end
+    assert machine.now <= 1.0 + 2 * (base + per_row * times[-1][0]) + 1e-6
+    assert all(seconds == pytest.approx(base + per_row * rows, rel=1e-3, abs=1e-9) for rows, seconds in times)
+
+
+def test_models_without_batches_get_their_input_as_it_is() -> None:
+    seen: list[Any] = []
+    machine = Machine(0.1, 0.0)
+    warmup.measure(lambda feed: (seen.append(feed["x"].shape), machine.run(feed)), FEED, 0, 0.3, machine.clock)
+    assert set(seen) == {(2, 3)}
+
+
+@given(st.integers(1, 5), st.integers(1, 40))
+def test_tiles_repeat_the_rows(have: int, rows: int) -> None:
+    feed = {"x": np.arange(have), "y": np.arange(have * 2).reshape(have, 2)}
+    tiled = warmup.tile(feed, rows)
+    assert tiled["x"].tolist() == [at % have for at in range(rows)]
+    assert tiled["y"].shape == (rows, 2)
+    tiled["x"][:] = -1
+    assert feed["x"].tolist() == list(range(have))
+
+
+def test_zeros_follow_the_signature() -> None:
+    signature = model_pb2.Signature()
+    for name, datatype, shape in (("a", "FP32", [-1, 4]), ("b", "BYTES", [-1, -1]), ("c", "BF16", [2])):
+        signature.inputs.add(name=name, datatype=datatype, shape=shape)
+    feed = warmup.zeros(signature)
+    assert {name: (array.shape, array.dtype.name) for name, array in feed.items()} == {
+        "a": ((1, 4), "float32"),
+        "b": ((1, 1), "object"),
+        "c": ((2,), "uint16"),
+    }
+    assert feed["b"][0, 0] == b""
+
+
+def test_thread_choices_double_up_to_the_limit() -> None:
+    assert [warmup.thread_choices(limit) for limit in (1, 2, 6, 8)] == [[1], [1, 2], [1, 2, 4, 6], [1, 2, 4, 8]]
+
+
+@pytest.mark.parametrize(
+    ("two", "best"),
+    [((0.95, 0.95), 1), ((0.5, 0.5), 2), ((1.2, 0.95), 1), ((1.0, 0.4), 2)],
+    ids=["hardly faster", "faster", "slower when small", "much faster when large"],
+)
+def test_threads_must_pay(two: tuple[float, float], best: int) -> None:
+    one = ((1, 1.0), (32, 1.0))
+    assert warmup.best_threads([(1, one), (2, ((1, two[0]), (32, two[1])))]) == best
+
+
+def test_threads_are_compared_over_the_sizes_that_all_reached() -> None:
+    assert warmup.best_threads([(1, ((1, 1.0),)), (2, ((1, 0.5), (2, 50.0)))]) == 2
