@@ -20,7 +20,7 @@ class _Worker(WorkerServiceServicer):
     def __init__(self, worker: SimWorker) -> None:
         self._worker = worker
 
-    async def Serve(self, request_iterator: AsyncIterator[WorkBundle], context: Any) -> AsyncIterator[ResultBundle]:  # noqa: N802
+    async def Serve(self, request_iterator: AsyncIterator[WorkBundle], context: Any) -> AsyncIterator[ResultBundle]:
         results: asyncio.Queue[ResultBundle | None] = asyncio.Queue()
         session = Session(self._worker, results.put_nowait, lambda: results.put_nowait(None))
 
@@ -42,7 +42,7 @@ class _Scheduler(SchedulerServiceServicer):
     def __init__(self, scheduler: SimScheduler) -> None:
         self._scheduler = scheduler
 
-    async def WatchRoutes(self, request: Any, context: Any) -> AsyncIterator[RouteSnapshot]:  # noqa: N802
+    async def WatchRoutes(self, request: Any, context: Any) -> AsyncIterator[RouteSnapshot]:
         async for snapshot in self._scheduler.subscribe():
             yield snapshot
 
