@@ -75,12 +75,14 @@ class Renewal:
             await self._changed.wait()
             self._changed.clear()
             waiting, self._waiting = self._waiting, []
-            if self._control.is_due(self._clock.time()):
+            begun = self._clock.time()
+            if self._control.is_due(begun):
                 self._renew_once()
             for waiter in waiting:
                 if not waiter.done():
                     waiter.set_result(None)
-            await self._clock.sleep(_PAUSE)
+            # in a large mesh where something always changes, heartbeats must get their turn, too
+            await self._clock.sleep(max(_PAUSE, self._clock.time() - begun))
 
     def _renew_once(self) -> None:
         begun = time.perf_counter()
