@@ -58,6 +58,8 @@ def datatype_of(array: Array) -> str:
     """Returns the datatype of a numpy array. Raises InvalidInput for one that the protocol has no name for."""
     if array.dtype.kind in "OSU":
         return "BYTES"
+    if array.dtype.name == "bfloat16":  # of ml_dtypes
+        return "BF16"
     datatype = _DATATYPES.get(array.dtype.newbyteorder("="))
     if datatype is None:
         raise InvalidInput(f"datatype: numpy's {array.dtype} has no counterpart in the Open Inference Protocol")
@@ -87,19 +89,33 @@ def encode(array: Array) -> bytes:
 
 
 def decode(name: str, datatype: str, shape: Sequence[int], data: bytes | memoryview) -> Array:
-    """Returns the array of raw bytes; a view where elements have a fixed size. Raises BadTensor if the sizes differ."""
+    """Returns the array of raw bytes; a view where elements have a fixed size.
+
+    Raises BadTensor if the sizes differ, or for a datatype or shape that can't be.
+    """
     if datatype == "BYTES":
         items = decode_bytes(name, data)
         check_size(name, datatype, shape, len(items), "elements")
         array = np.empty(len(items), dtype=object)
         array[:] = items
-        return array.reshape(tuple(shape))
+        return _shaped(name, shape, array)
     check_size(name, datatype, shape, len(data), "bytes")
-    return np.frombuffer(data, dtype=numpy_dtype(datatype)).reshape(tuple(shape))
+    return _shaped(name, shape, np.frombuffer(data, dtype=numpy_dtype(datatype)))
+
+
+def _shaped(name: str, shape: Sequence[int], array: Array) -> Array:
+    try:
+        return array.reshape(tuple(shape))
+    except ValueError as error:  # e.g. 65 dimensions, or an empty tensor with sizes beyond any memory
+        raise BadTensor.of(name, "a shape that numpy can hold", f"{list(shape)} ({error})") from error
 
 
 def check_size(name: str, datatype: str, shape: Sequence[int], got: int, unit: str) -> None:
     """Raises BadTensor unless a tensor of this datatype and concrete shape has `got` bytes (or elements)."""
+    if unit == "bytes" and datatype not in ITEM_SIZES:
+        raise BadTensor.of(name, f"a datatype of {', '.join(ITEM_SIZES)} or BYTES", repr(datatype))
+    if any(size < 0 for size in shape):
+        raise BadTensor.of(name, "sizes of 0 or more", f"{datatype}{list(shape)}")
     wanted = elements(shape) * (ITEM_SIZES[datatype] if unit == "bytes" else 1)
     if wanted != got:
         raise BadTensor.of(name, f"{wanted} {unit} for {datatype}{list(shape)}", f"{got} {unit}")
