@@ -117,7 +117,8 @@ def torch_module() -> Any:
                 self.register_parameter(name, torch.nn.Parameter(torch.from_numpy(array)))
 
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            scores = torch.relu(x @ self.a + self.b) @ self.c + self.d
+            a, b, c, d = self.parameters()
+            scores = torch.relu(x @ a + b) @ c + d
             return scores, scores.argmax(1)
 
     return Mlp().eval()
@@ -140,4 +141,6 @@ def _write_pt2(folder: Path) -> None:
 def _write_torchscript(folder: Path) -> None:
     import torch
 
-    torch.jit.trace(torch_module(), torch.zeros(4, 6)).save(str(folder / "model.pt"))
+    torch.jit.trace(torch_module(), torch.zeros(4, 6)).save(  # type: ignore[no-untyped-call]
+        str(folder / "model.pt")
+    )

@@ -8,6 +8,7 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -140,8 +141,8 @@ class Runner:
             process, _ = await self._loop.subprocess_exec(
                 lambda: _Exit(self._on_exit),
                 *command,
-                stdin=None,
-                stdout=None,
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what models print must not reach our output
                 stderr=None,
                 pass_fds=(fd,),
                 env=_environment(threads),

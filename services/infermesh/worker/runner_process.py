@@ -6,7 +6,6 @@ the other end is closed, whatever else happens to the worker.
 
 import ctypes
 import gc
-import os
 import signal
 import socket
 import sys
@@ -96,7 +95,6 @@ def main(fd: int) -> int:
     # the worker decides when a runner ends: signals to its whole process group must not cut executions
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what models print must not reach the worker's output
     log.configure("runner", "info")
     with socket.socket(fileno=fd) as sock:
         try:

@@ -1,5 +1,6 @@
 """Which device a worker takes, and how much memory it has."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -94,7 +95,7 @@ def test_the_processor_is_named(tmp_path: Path) -> None:
 
 
 def test_accelerators_show_in_the_device_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device.sys, "platform", "linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     assert not device.may_have_accelerator(tmp_path)
     put(tmp_path, "dev/nvidia0", "")
     assert device.may_have_accelerator(tmp_path)

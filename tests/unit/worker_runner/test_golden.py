@@ -12,8 +12,8 @@ from infermesh.worker import golden
 NAN, INF = float("nan"), float("inf")
 
 
-def sample(expected: Any, *, datatype: str = "", **tolerances: float) -> model_pb2.Sample:
-    recorded = model_pb2.Sample(**tolerances)
+def sample(expected: Any, *, datatype: str = "", atol: float = 0, rtol: float = 0) -> model_pb2.Sample:
+    recorded = model_pb2.Sample(atol=atol, rtol=rtol)
     array = np.asarray(expected)
     recorded.outputs.add(name="out", datatype=datatype or datatype_of(array), shape=array.shape, data=encode(array))
     return recorded
