@@ -29,6 +29,7 @@ class Renewal:
         self._clock = clock
         self._metrics = metrics
         self._changed = asyncio.Event()
+        self._retry_at = clock.time()
         self._waiting: list[asyncio.Future[None]] = []
         self._log = structlog.get_logger(__name__)
         self.routes: Latest[RouteSnapshot] = Latest()
@@ -45,9 +46,13 @@ class Renewal:
         Safe to cancel: the heartbeat counts all the same.
         """
         self._control.hear(worker, self._clock.time(), leaving=leaving)
-        if self._control.is_due(self._clock.time()):
+        if self._is_due():
             await self._renewed()
         return None if leaving else self._control.assignments(worker)
+
+    def _is_due(self) -> bool:
+        now = self._clock.time()
+        return now >= self._retry_at and self._control.is_due(now)
 
     async def _renewed(self) -> None:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -67,7 +72,7 @@ class Renewal:
             for worker in self._control.expire(self._clock.time()):
                 self._metrics.workers_lost.inc()
                 self._log.warning("worker lost", worker=worker.id, address=worker.address, held=len(worker.held))
-            if self._control.is_due(self._clock.time()):
+            if self._is_due():
                 self._changed.set()
 
     async def _renew(self) -> None:
@@ -76,7 +81,7 @@ class Renewal:
             self._changed.clear()
             waiting, self._waiting = self._waiting, []
             begun = self._clock.time()
-            if self._control.is_due(begun):
+            if self._is_due():
                 self._renew_once()
             for waiter in waiting:
                 if not waiter.done():
@@ -90,6 +95,7 @@ class Renewal:
             self._control.renew()
         except Exception:
             # a plug-in's policy, or a fault of ours: the last plan stays in force, since a mesh without plan is worse
+            self._retry_at = self._clock.time() + self._interval
             self._metrics.plan_errors.inc()
             self._log.exception("plan failed")
             return

@@ -99,7 +99,7 @@ def want_of(desired: Desired, item: Assigned) -> Want:
     return Want(deployment, deployment.versions[item.version])
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(), policies)
 def test_memory_is_never_overdrawn_by_what_is_given_anew(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy
@@ -113,7 +113,7 @@ def test_memory_is_never_overdrawn_by_what_is_given_anew(
             assert there + sum(new) <= worker.memory
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(), policies)
 def test_nothing_goes_on_loading_where_memory_is_overdrawn(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy
@@ -129,7 +129,7 @@ def test_nothing_goes_on_loading_where_memory_is_overdrawn(
             assert total <= worker.memory
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(), policies)
 def test_what_is_given_anew_suits_device_and_backend_and_no_draining_worker(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy
@@ -141,7 +141,7 @@ def test_what_is_given_anew_suits_device_and_backend_and_no_draining_worker(
             assert want_of(desired, item).fits(worker)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(), policies)
 def test_replicas_are_on_different_workers_and_never_too_many(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy
@@ -164,7 +164,7 @@ def test_replicas_are_on_different_workers_and_never_too_many(
             assert copies[key] + missing.get(key, 0) == deployment.replicas
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(), policies)
 def test_what_serves_a_target_is_only_taken_away_for_surplus_or_once_replaced(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy
@@ -197,7 +197,7 @@ def test_what_serves_a_target_is_only_taken_away_for_surplus_or_once_replaced(
                 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(), policies)
 def test_planning_again_while_it_is_being_carried_out_changes_nothing(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy
@@ -220,7 +220,7 @@ def test_planning_again_while_it_is_being_carried_out_changes_nothing(
     assert plan(desired, begun, policy).assignments == first.assignments
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(), policies, st.sampled_from([State.READY, State.FAILED]))
 def test_carrying_out_plans_comes_to_rest(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy, outcome: State
@@ -234,7 +234,7 @@ def test_carrying_out_plans_comes_to_rest(
     assert seen[-1] == seen[-2] == seen[-3]
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(), policies, st.randoms())
 def test_the_order_in_which_things_are_told_does_not_matter(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy, random: Random
@@ -243,7 +243,7 @@ def test_the_order_in_which_things_are_told_does_not_matter(
     assert plan(shuffled, random.sample(workers, len(workers)), policy) == plan(desired, workers, policy)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(desireds(), fleets(empty=True), policies)
 def test_a_lost_worker_moves_nothing_on_the_others(
     desired: Desired, workers: list[Worker], policy: PlacementPolicy

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog.testing
 from prometheus_client import CollectorRegistry
 
 from infermesh.mesh.metrics import SchedulerMetrics
@@ -140,16 +141,19 @@ async def test_reports_are_published_only_when_they_differ() -> None:
 
 
 async def test_a_plan_that_fails_leaves_the_last_one_in_force_and_is_tried_again() -> None:
-    async with running() as stage:
-        stage.renewal.want(desired(deployment("a")))
-        await stage.hear(worker("w1"))
-        stage.policy.broken = True
-        stage.renewal.want(desired(deployment("a"), deployment("b")))
-        assert await stage.hear(worker("w2"), worker("w1")) == [None, ["a"]]
-        assert (stage.metric("plan_errors_total") or 0) >= 1
-        stage.policy.broken = False
-        await stage.clock.advance(0.5)
-        assert await stage.hear(worker("w2"), worker("w1")) == [["b"], ["a"]]
+    with structlog.testing.capture_logs() as logs:
+        async with running() as stage:
+            stage.renewal.want(desired(deployment("a")))
+            await stage.hear(worker("w1"))
+            stage.policy.broken = True
+            stage.renewal.want(desired(deployment("a"), deployment("b")))
+            assert await stage.hear(worker("w2"), worker("w1")) == [None, ["a"]]
+            await stage.hear(worker("w2", *ready("x/1")))
+            assert stage.metric("plan_errors_total") == 1, "it is not tried at every heartbeat"
+            stage.policy.broken = False
+            await stage.clock.advance(1.3)
+            assert await stage.hear(worker("w2"), worker("w1")) == [["b"], ["a"]]
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("plan failed", "error")]
 
 
 async def test_a_worker_that_hangs_up_while_it_waits_harms_nobody() -> None:
