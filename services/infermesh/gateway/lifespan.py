@@ -40,7 +40,7 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
     folder = Path(os.environ[FOLDER_VARIABLE])
     config = TypeAdapter(GatewayConfig).validate_json((folder / CONFIG_FILE).read_bytes())
     log.configure("gateway", config.process.log.level)
-    health = Health()
+    health = PublicHealth()
     heard: dict[str, Callable[[], None]] = {control.DRAIN: health.stop}
     line = control.AppEnd(folder / CONTROL_SOCKET, heard, _end_process)
     await line.open()
@@ -58,6 +58,21 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     else:
         await send({"type": "lifespan.shutdown.complete"})
+
+
+class PublicHealth(Health):
+    """What the public health service says. Once stopped it stays so, whatever happens during the lame-duck time."""
+
+    _stopped = False
+
+    def set(self, service: str, serving: bool) -> None:
+        """Sets the status of a service, unless the process is stopping."""
+        super().set(service, serving and not self._stopped)
+
+    def stop(self) -> None:
+        """Sets every service to NOT_SERVING, for good."""
+        self._stopped = True
+        super().stop()
 
 
 def _end_process() -> None:

@@ -134,6 +134,10 @@ class PendingStream(Pending):
         self._unread_bytes -= len(payload) + _ITEM_OVERHEAD
         return payload
 
+    def drained(self) -> bool:
+        """Tells whether the call has ended well and every response was read: the last one read was the last of all."""
+        return self.done() and self._error is None and not self._unread
+
     async def _next(self) -> None:
         self._waiter = self.get_loop().create_future()
         try:

@@ -104,7 +104,7 @@ class Exchange:
 
     def _begin(self) -> None:
         known = self._known
-        self._context = Context(self._scope["path"], self._scope["headers"], start=self._start)
+        self._context = Context(self._scope["path"], self._scope["headers"], known, self._start)
         encoding = frames.check_encoding(known.get(b"grpc-encoding", b"identity"))
         self._decoder = Decoder(encoding, self._limits.message)
         if encoding != b"identity" and encoding in known.get(b"grpc-accept-encoding", b""):

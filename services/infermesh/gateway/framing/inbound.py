@@ -1,14 +1,14 @@
 """The requests of a streaming call, read ahead a little. Used by `exchange` only."""
 
 import asyncio
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from infermesh.errors import Cancelled
 from infermesh.gateway.framing.frames import Decoder
 
 Event = MutableMapping[str, Any]
-Receive = Callable[[], "asyncio.Future[Event]"]
+Receive = Callable[[], Awaitable[Event]]
 
 _READ_AHEAD: Final = 64 << 10
 
@@ -71,12 +71,22 @@ class Inbound:
     def _ask(self) -> None:
         if not self._asking:
             self._asking = True
-            self._receive().add_done_callback(self._arrived)
+            asked(self._receive).add_done_callback(self._arrived)
 
     def _arrived(self, future: "asyncio.Future[Event]") -> None:
         self._asking = False
         self.take(event_of(future))
         self._read_ahead()
+
+
+def asked(receive: Receive) -> "asyncio.Future[Event]":
+    """Asks for the next event. Envoy gives a future; for a request without a body, something that is merely awaitable."""
+    answer = receive()
+    return answer if isinstance(answer, asyncio.Future) else asyncio.ensure_future(_wait(answer))
+
+
+async def _wait(answer: Awaitable[Event]) -> Event:
+    return await answer
 
 
 def event_of(future: "asyncio.Future[Event]") -> Event:
@@ -96,4 +106,4 @@ def watch(receive: Receive, gone: Callable[[], None]) -> None:
         if event_of(future)["type"] == "http.disconnect":
             gone()
 
-    receive().add_done_callback(arrived)
+    asked(receive).add_done_callback(arrived)

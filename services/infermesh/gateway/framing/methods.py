@@ -4,7 +4,8 @@ A handler takes bytes (or an iterator of them) and a `Context`, and gives bytes 
 that speaks messages.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -21,16 +22,19 @@ Rs = TypeVar("Rs", bound=Message)
 class Context:
     """What a handler may know of its call, and add to the answer."""
 
-    __slots__ = ("_headers", "_start", "deadline", "initial", "path", "trailing")
+    __slots__ = ("_headers", "_start", "deadline", "initial", "known", "path", "trailing")
 
     def __init__(
         self,
         path: str,
-        headers: list[Header],
-        deadline: float | None = None,
+        headers: Sequence[Header],
+        known: Mapping[bytes, bytes],
         start: Callable[[], Awaitable[None]] | None = None,
+        deadline: float | None = None,
     ) -> None:
         self.path = path
+        self.known = known
+        """The headers as a mapping, undecoded."""
         self.deadline = deadline
         """When the call is too late, in seconds of the event loop's clock."""
         self.initial: Metadata = ()
@@ -46,7 +50,11 @@ class Context:
 
     def header(self, name: bytes) -> str:
         """Returns the text of one header, or an empty one."""
-        return next((value.decode("latin-1") for key, value in self._headers if key == name), "")
+        return self.known.get(name, b"").decode("latin-1")
+
+    def time_left(self) -> float | None:
+        """Returns the seconds until the deadline, or None without one."""
+        return None if self.deadline is None else self.deadline - asyncio.get_running_loop().time()
 
     async def start(self) -> None:
         """Sends the initial metadata now instead of with the first message. Idempotent."""

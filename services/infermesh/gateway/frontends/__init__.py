@@ -10,8 +10,8 @@ TABLE: Final[Table[Factory]] = Table(
     {
         "health": "infermesh.gateway.frontends.health:HealthFrontend",
         "metrics": "infermesh.gateway.frontends.metrics:MetricsFrontend",
-        "oip_grpc": "infermesh.gateway.frontends.oip_grpc:OipGrpcFrontend",
-        "oip_rest": "infermesh.gateway.frontends.oip_rest:OipRestFrontend",
+        "oip_grpc": "infermesh.gateway.frontends.oip.grpc:OipGrpcFrontend",
+        "oip_rest": "infermesh.gateway.frontends.oip.rest:OipRestFrontend",
         "proxy": "infermesh.gateway.frontends.proxy:ProxyFrontend",
         "reflection": "infermesh.gateway.frontends.reflection:ReflectionFrontend",
     },

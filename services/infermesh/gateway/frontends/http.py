@@ -52,7 +52,7 @@ class Endpoint:
             body = await _read(receive, scope, self._limit)
             if body is None:
                 return
-            watch(receive, leave)  # type: ignore[arg-type]  # Envoy gives futures
+            watch(receive, leave)
             response = await self._handler(Request(scope), body)
         except asyncio.CancelledError:
             if not gone:
