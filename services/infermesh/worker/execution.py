@@ -10,7 +10,7 @@ import numpy as np
 
 from infermesh.errors import BadTensor, ConfigError, InvalidInput, LoadFailed, MeshError, ModelFailed
 from infermesh.mesh.extensions import Table
-from infermesh.tensors import Array, datatype_of, decode, encode
+from infermesh.tensors import Array, decode, encode, numpy_dtype
 from infermesh.v1 import model_pb2, runner_pb2
 from infermesh.worker import golden, warmup
 from infermesh.worker.backends.base import Backend, LoadContext, RunnerBroken
@@ -34,7 +34,10 @@ class Execution:
     def __init__(self, backend: Backend, version: model_pb2.ModelVersion) -> None:
         self._backend = backend
         self._inputs = {spec.name for spec in version.signature.inputs}
-        self._outputs = {spec.name: (spec.datatype, tuple(spec.shape)) for spec in version.signature.outputs}
+        self._outputs = {
+            spec.name: (spec.datatype, np.dtype(numpy_dtype(spec.datatype)), tuple(spec.shape))
+            for spec in version.signature.outputs
+        }
         self._batched = version.max_batch_size > 0
 
     @classmethod
@@ -98,8 +101,8 @@ class Execution:
             raise InvalidInput(f"outputs: the model has {_names(self._outputs)}, got {name!r}")
         if name not in results:
             raise ModelFailed(f"output '{name}': the signature has it, the model did not give it")
-        array, (datatype, shape) = results[name], self._outputs[name]
-        if not _is_of(array, datatype) or not _fits(array.shape, shape, rows):
+        array, (datatype, dtype, shape) = results[name], self._outputs[name]
+        if not _is_of(array, dtype) or not _fits(array.shape, shape, rows):
             wanted = f"{datatype}{[rows if rows is not None else shape[0], *shape[1:]] if shape else []}"
             raise ModelFailed(f"output '{name}': expected {wanted}, the model gave {array.dtype}{list(array.shape)}")
         return Output(name, datatype, array.shape, _raw(array))
@@ -186,15 +189,10 @@ def _aligned(array: Array) -> Array:
     return array if array.flags.aligned else array.copy()
 
 
-def _is_of(array: Any, datatype: str) -> bool:
+def _is_of(array: Any, dtype: np.dtype[Any]) -> bool:
     if not isinstance(array, np.ndarray):
         return False
-    if datatype == "BF16":
-        return bool(array.dtype == np.uint16)
-    try:
-        return datatype_of(array) == datatype
-    except InvalidInput:
-        return False
+    return bool(array.dtype == dtype) or (dtype.kind == "O" and array.dtype.kind in "SU")
 
 
 def _fits(got: Sequence[int], wanted: Sequence[int], rows: int | None) -> bool:
@@ -204,7 +202,7 @@ def _fits(got: Sequence[int], wanted: Sequence[int], rows: int | None) -> bool:
 
 
 def _raw(array: Array) -> memoryview:
-    if array.dtype.kind in "OSU" or array.dtype.byteorder == ">":
+    if array.dtype.kind in "OSU":
         return memoryview(encode(array))
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
