@@ -7,8 +7,9 @@ from random import Random
 from typing import Final, Protocol
 
 import structlog
+from google.protobuf.message import DecodeError
 
-from infermesh.errors import MeshError, WorkerLost
+from infermesh.errors import Internal, MeshError, WorkerLost
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.streams import Connect, ServeStream
@@ -251,7 +252,7 @@ class Link:
         if bundle.draining and not self.draining:
             self._drain()
         for pending, item in returned:
-            self._sink.returned(pending, self.key.id, from_status(item.error), item.not_started)
+            self._sink.returned(pending, self.key.id, error_of(item), item.not_started)
         for target in freed:
             self._sink.freed(target)
         if self._retired:
@@ -305,6 +306,14 @@ class Link:
     def _check_idle(self) -> None:
         if self._retired and not self._in_flight:
             self._idle.set()
+
+
+def error_of(item: ResultItem) -> MeshError:
+    """Returns the error in a result; Internal if what the worker sent can't be read."""
+    try:
+        return from_status(item.error)
+    except DecodeError:
+        return Internal(f"a worker sent an error that can't be read (code {item.error.code})")
 
 
 def fill(item: WorkItem, pending: Pending, now: float) -> None:

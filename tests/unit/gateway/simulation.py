@@ -41,13 +41,16 @@ class SimWorker:
     seconds: float = 0.01
     responses: int = 3
     outcome: Callable[[WorkItem], tuple[MeshError, bool] | None] = lambda item: None
+    write_seconds: float = 0.0  # time that one bundle takes to be written
+    mute: bool = False  # says nothing on new streams
     up: bool = True
     draining: bool = False
     received: list[WorkItem] = field(default_factory=list)
     cancelled: list[int] = field(default_factory=list)
     bundles: list[WorkBundle] = field(default_factory=list)
     sessions: list["Session"] = field(default_factory=list)
-    most_in_flight: dict[str, int] = field(default_factory=dict)
+    violations: list[str] = field(default_factory=list)
+    _limits: dict[str, int] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
@@ -69,7 +72,16 @@ class SimWorker:
         for session in self.sessions:
             session.send(ResultBundle(draining=True))
 
+    def limit(self, target: str) -> int:
+        """Returns the most calls that the gateway may have here, as far as it can know."""
+        return max(self.targets.get(target, 0), self._limits.get(target, 0))
+
+    def told(self) -> None:
+        """Whatever was said before has arrived at the gateway by now."""
+        self._limits.clear()
+
     def set_credit(self, target: str, credit: int, *, gone: bool = False) -> None:
+        self._limits[target] = self.limit(target)
         self.targets[target] = credit
         for session in self.sessions:
             session.send(ResultBundle(loads=[self.load(target, session, gone=gone)]))
@@ -91,9 +103,11 @@ class Session:
         self._closed = closed
         self.open = True
         self.under_way: dict[int, WorkItem] = {}
+        self._seen: set[int] = set()
         worker.sessions.append(self)
         loads = [worker.load(target, self) for target in worker.targets]
-        send(ResultBundle(loads=loads, draining=worker.draining))
+        if not worker.mute:
+            send(ResultBundle(loads=loads, draining=worker.draining))
 
     def count(self, target: str) -> int:
         return sum(item.target == target for item in self.under_way.values())
@@ -110,11 +124,12 @@ class Session:
     def _begin(self, item: WorkItem) -> None:
         worker = self.worker
         worker.received.append(item)
-        assert item.id not in self.under_way, "ids must be unique within a stream"
+        if item.id in self._seen:
+            worker.violations.append(f"id {item.id} was used before")
+        self._seen.add(item.id)
         self.under_way[item.id] = item
-        now = self.count(item.target)
-        worker.most_in_flight[item.target] = max(now, worker.most_in_flight.get(item.target, 0))
-        assert now <= worker.targets.get(item.target, 0), f"{worker.name} got more than its credit for {item.target}"
+        if self.count(item.target) > worker.limit(item.target):
+            worker.violations.append(f"more than {worker.limit(item.target)} calls of {item.target}")
         asyncio.get_running_loop().call_later(worker.seconds, self._answer, item, 1)
 
     def _answer(self, item: WorkItem, number: int) -> None:
@@ -154,9 +169,7 @@ class MemoryStream:
         self._session = None if worker is None or self._broken else Session(worker, self._deliver, self._break)
 
     def _deliver(self, bundle: ResultBundle) -> None:
-        copy = ResultBundle()
-        copy.CopyFrom(bundle)
-        self._bundles.append(copy)
+        self._bundles.append(bundle)
         self._news.set()
 
     def _break(self) -> None:
@@ -173,7 +186,7 @@ class MemoryStream:
         return self._bundles.popleft()
 
     async def write(self, bundle: WorkBundle) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self._session.worker.write_seconds if self._session is not None else 0)
         if self._broken or self._session is None:
             raise WorkerLost("the stream broke")
         self._session.receive(WorkBundle.FromString(bundle.SerializeToString()))
@@ -242,6 +255,7 @@ class SimMesh:
 
     async def __aexit__(self, *_: object) -> None:
         await self.core.stop()
+        assert [worker.violations for worker in self.workers.values() if worker.violations] == []
 
     async def route(self, *deployments: DeploymentRoute, workers: list[SimWorker] | None = None) -> None:
         """Publishes routes and lets the links connect."""
