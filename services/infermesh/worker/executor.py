@@ -1,13 +1,13 @@
 """Runs batches of one target on its runner and hands the results to the calls. Used by `models` only.
 
-One bad call fails alone: a batch that the model refuses is run again call by call.
+One bad call fails alone: a batch that the model refuses, or fails on, is run again call by call.
 """
 
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from infermesh.errors import Internal, InvalidInput, MeshError
+from infermesh.errors import Internal, InvalidInput, MeshError, ModelFailed
 from infermesh.mesh.clock import Clock
 from infermesh.worker import results
 from infermesh.worker.calls import Call
@@ -88,8 +88,8 @@ class Executor:
     def _failed(self, batch: Batch, error: BaseException) -> None:
         del self.batches[batch]
         waiting = [call for call in batch.calls if not call.done]
-        if isinstance(error, InvalidInput) and len(batch.calls) > 1 and self.runner is not None:
-            # one of them is bad; which one shows when each runs alone
+        if isinstance(error, InvalidInput | ModelFailed) and len(batch.calls) > 1 and self.runner is not None:
+            # one of them is bad (many models fail on what they should refuse); which one shows when each runs alone
             for call in waiting:
                 self.send([call])
         else:
