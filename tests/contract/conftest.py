@@ -13,7 +13,6 @@ from infermesh.registry.catalog.database import Database
 from infermesh.registry.catalog.sql import sql_catalog
 from tests.unit.registry.messages import ticking
 
-
 POSTGRES = os.environ.get("TEST_POSTGRES_URL", "")  # of a database in which schemas may be made
 
 

@@ -153,6 +153,11 @@ def test_a_change_of_what_is_wanted_is_a_new_generation_and_ends_the_older_opera
     assert digits.operations.get(second.name.removeprefix("operations/")).HasField("response")
 
 
+def test_a_report_on_what_is_yet_to_come_settles_nothing_that_comes(digits: Catalog) -> None:
+    report(digits, Deployment.ACTIVE, generation=99)
+    assert not digits.deployments.update("d", changing(replicas=2), "").done
+
+
 def test_a_stale_report_still_tells_what_versions_do(digits: Catalog) -> None:
     digits.deployments.update("d", changing(replicas=2), "")
     report(digits, Deployment.ACTIVE, generation=1)

@@ -1,5 +1,6 @@
 """The catalog's contract: models, versions and aliases."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -216,6 +217,24 @@ def test_racing_moves_have_one_winner_each(digits: Catalog) -> None:
         won = [number for number in pool.map(race, range(2, 6)) if number is not None]
     assert len(won) == 1
     assert digits.aliases.get("digits", "prod").version.endswith(f"/{won[0]}")
+
+
+def test_a_chain_of_moves_is_taken_step_by_step(catalog: Catalog) -> None:
+    for _ in range(8):
+        catalog.versions.create("digits", version(), None, True)
+    catalog.aliases.set("digits", "prod", 1, "none", "")
+
+    def climb(_: int) -> list[int]:
+        taken = []
+        while (at := int(catalog.aliases.get("digits", "prod").version.rpartition("/")[2])) < 8:
+            with contextlib.suppress(Conflict):
+                catalog.aliases.set("digits", "prod", at + 1, str(at), "")
+                taken.append(at + 1)
+        return taken
+
+    with ThreadPoolExecutor(4) as pool:
+        steps = [step for taken in pool.map(climb, range(4)) for step in taken]
+    assert sorted(steps) == list(range(2, 9))  # no step lost, none taken twice
 
 
 def test_racing_versions_get_different_numbers(catalog: Catalog) -> None:

@@ -3,10 +3,11 @@
 from collections.abc import AsyncIterator
 
 import grpc.aio
+import structlog
 from prometheus_client import Counter
 
 from infermesh import names
-from infermesh.errors import InvalidInput
+from infermesh.errors import DataLoss, InvalidInput
 from infermesh.registry.artifacts.base import ArtifactStore
 from infermesh.registry.rules.fields import check_range
 from infermesh.registry.threads import Threads
@@ -25,6 +26,7 @@ class ArtifactServicer(ArtifactServiceServicer):
         self._uploads = uploads
         self._threads = threads
         self._sent = sent
+        self._log = structlog.get_logger(__name__)
 
     async def StartUpload(self, request: pb.StartUploadRequest, context: grpc.aio.ServicerContext) -> pb.Upload:
         """See artifact_service.proto."""
@@ -53,9 +55,13 @@ class ArtifactServicer(ArtifactServiceServicer):
         """See artifact_service.proto."""
         sent = self._sent.labels("out")
         pieces = self._store.read(names.check_digest(request.digest), request.offset)
-        while piece := await self._threads.next(pieces):
-            yield pb.DownloadArtifactResponse(data=piece)
-            sent.inc(len(piece))
+        try:
+            while piece := await self._threads.next(pieces):
+                yield pb.DownloadArtifactResponse(data=piece)
+                sent.inc(len(piece))
+        except DataLoss as error:  # the operator should know, not only the caller
+            self._log.error("artifact damaged", **error.metadata)
+            raise
 
 
 async def _chain(

@@ -4,6 +4,7 @@ Every transaction is serializable: on SQLite a writer takes the only write lock 
 isolation level says so and a transaction that lost is run again.
 """
 
+import sqlite3
 import threading
 from collections.abc import Callable
 from importlib.resources import files
@@ -15,13 +16,20 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
-from infermesh.errors import ConfigError, NotReady
+from infermesh.errors import ConfigError, NotReady, Overloaded
 
 T = TypeVar("T")
 
 _BUSY_TIMEOUT_MS: Final = 10_000
 _ATTEMPTS: Final = 10
 _SERIALIZATION_FAILURES: Final = ("40001", "40P01", "23505")  # 23505: lost the race for a key; the next try sees it
+_SQLITE_AWAY: Final = (
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+)
 _MIGRATION_LOCK: Final = 0x1FE2E54
 
 
@@ -71,10 +79,17 @@ class Database:
             except DBAPIError as error:
                 if getattr(error.orig, "sqlstate", None) in _SERIALIZATION_FAILURES and attempt < _ATTEMPTS - 1:
                     continue
-                if isinstance(error, OperationalError | InterfaceError):
-                    raise NotReady("the registry's database does not answer: try again", retry_after=1.0) from error
-                raise
+                raise _translated(error) from error
         raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _translated(error: DBAPIError) -> Exception:
+    """Returns what a failed transaction means to the caller; the error itself if it is a fault of ours."""
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None and code & 0xFF == sqlite3.SQLITE_FULL:
+        return Overloaded("the registry's disk is full: make room")
+    away = code & 0xFF in _SQLITE_AWAY if code is not None else isinstance(error, OperationalError | InterfaceError)
+    return NotReady("the registry's database does not answer: try again", retry_after=1.0) if away else error
 
 
 def _engine(url: str) -> sa.Engine:

@@ -73,7 +73,7 @@ def _news(tx: sa.Connection, report: DeploymentReport) -> tuple[rows.Row, bytes,
     status, observed = Deployment.FromString(row.status), row.observed
     if report.generation >= row.generation:
         status = Deployment(state=report.state, reason=report.reason, versions=report.versions)
-        observed = report.generation
+        observed = row.generation  # never more: a generation to come has not been observed
     else:  # it does not know the newest generation yet: its verdict is on another one, what versions do still counts
         status.ClearField("versions")
         status.versions.extend(report.versions)
