@@ -22,7 +22,6 @@ from infermesh.worker.holding import Holding
 from infermesh.worker.measures import Measures
 
 _INTERVAL: Final = 1.0  # seconds, until the scheduler names another
-_LONGEST_WAIT: Final = 3.0  # seconds between attempts while the scheduler is away
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +82,8 @@ class Agent:
                 except MeshError as error:
                     self._say_away(error, failures)
                     failures += 1
-                    await self._rest(min(_LONGEST_WAIT, 0.1 * 2.0 ** min(failures, 6)))
+                    # no longer than between heartbeats: a scheduler that starts anew waits just so long to hear of us
+                    await self._rest(min(self._interval, 0.1 * 2.0 ** min(failures, 6)))
                     continue
                 failures = 0
                 if not self._stopped:
