@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import grpc
 import grpc.aio
@@ -200,6 +201,10 @@ async def test_wrong_bytes_are_refused_with_both_digests(registry: Registry) -> 
 async def test_callers_with_the_same_file_at_the_same_time_all_succeed(registry: Registry) -> None:
     data = block(1)
     assert await asyncio.gather(*(registry.upload(data) for _ in range(4))) == [digest(data)] * 4
+    address = f"http://{registry.service.addresses['metrics']}/metrics"
+    shown = await asyncio.to_thread(lambda: urlopen(address).read().decode())
+    assert 'infermesh_uploads_total{result="complete"}' in shown
+    assert "infermesh_rpc_seconds_bucket" in shown
 
 
 async def test_a_watcher_hears_of_every_change_and_a_waiter_of_the_end(registry: Registry) -> None:

@@ -45,6 +45,8 @@ class ModelServicer(ModelServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """See model_service.proto."""
+        if request.id_prefix:
+            models.check_prefix(request.id_prefix)
         scope, size = ("models", request.id_prefix), pages.page_size(request.page_size)
         after = pages.decode(scope, request.page_token)
         found = await self._run(self._catalog.models.page, request.id_prefix, after, size + 1)
@@ -68,8 +70,8 @@ class ModelServicer(ModelServiceServicer):
     async def CreateModelVersion(self, request: pb.CreateModelVersionRequest, context: Context) -> ModelVersion:
         """See model_service.proto."""
         (model,) = names.parse("models/*", request.parent)
-        key = key_of(request)
-        await self._run(check_version, request.version)  # up to 8 MiB of samples: not on the event loop
+        key = await self._run(key_of, request)  # up to 8 MiB of samples: not on the event loop
+        await self._run(check_version, request.version)
         await self._run(_check_stored, self._store, request.version)
         return await self._run(self._catalog.versions.create, model, request.version, key, request.create_model)
 
@@ -84,7 +86,8 @@ class ModelServicer(ModelServiceServicer):
         """See model_service.proto."""
         (model,) = names.parse("models/*", request.parent)
         scope, size = ("versions", model), pages.page_size(request.page_size)
-        before = int(pages.decode(scope, request.page_token) or _NO_NUMBER)
+        cursor = pages.decode(scope, request.page_token)
+        before = int(cursor) if names.is_version(cursor) else _NO_NUMBER
         found = await self._run(self._catalog.versions.page, model, before, size + 1)
         shown, token = pages.cut(scope, found, size, lambda version: version.name.rpartition("/")[2])
         return pb.ListModelVersionsResponse(versions=shown, next_page_token=token)

@@ -29,7 +29,10 @@ def key_of(request: Message) -> Key | None:
         canonical = str(uuid.UUID(request_id))
     except ValueError as error:
         raise bad("request_id", "a UUID", request_id) from error
-    return Key(canonical, request_digest(request))
+    bare = type(request)()
+    bare.CopyFrom(request)
+    bare.ClearField("request_id")  # the same UUID may be written in several ways
+    return Key(canonical, request_digest(bare))
 
 
 def mask_of(request: Masked) -> FieldMask | None:

@@ -10,6 +10,7 @@ from infermesh.registry.artifacts.memory import MemoryStore
 from infermesh.registry.catalog.base import Catalog
 from infermesh.registry.deployment_servicer import DeploymentServicer
 from infermesh.registry.model_servicer import ModelServicer
+from infermesh.registry.rules import pages
 from infermesh.registry.threads import Threads
 from infermesh.v1 import deployment_service_pb2 as dpb
 from infermesh.v1 import model_service_pb2 as pb
@@ -72,6 +73,7 @@ async def test_a_version_needs_its_model_unless_told_to_make_it(models: ModelSer
 async def test_the_same_request_id_gives_the_same_answer(models: ModelServicer, context: object) -> None:
     first = await models.CreateModelVersion(push(request_id=UUID), context)
     assert await models.CreateModelVersion(push(request_id=UUID), context) == first
+    assert await models.CreateModelVersion(push(request_id=UUID.upper()), context) == first
     other = push(request_id=UUID, version=ModelVersion(device="cpu"))
     with pytest.raises(AlreadyExists, match="request_id"):
         await models.CreateModelVersion(other, context)
@@ -80,7 +82,10 @@ async def test_the_same_request_id_gives_the_same_answer(models: ModelServicer, 
 
 
 async def test_bad_names_are_refused_before_anything_else(models: ModelServicer, context: object) -> None:
+    forged = pages.encode(("versions", "digits"), "\ud800")
     calls = [
+        models.ListModels(pb.ListModelsRequest(id_prefix="a\0"), context),
+        models.ListModelVersions(pb.ListModelVersionsRequest(parent="models/digits", page_token=forged), context),
         models.CreateModel(pb.CreateModelRequest(model_id="Digits"), context),
         models.CreateModel(pb.CreateModelRequest(model_id=""), context),
         models.CreateModel(pb.CreateModelRequest(model_id="a", model=Model(description="x" * 4097)), context),

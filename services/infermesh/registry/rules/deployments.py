@@ -6,7 +6,15 @@ from google.protobuf.field_mask_pb2 import FieldMask
 
 from infermesh import names
 from infermesh.errors import InvalidInput, NotFound
-from infermesh.registry.rules.fields import bad, check_device, check_labels, check_range, check_unique, masked
+from infermesh.registry.rules.fields import (
+    bad,
+    check_count,
+    check_device,
+    check_labels,
+    check_range,
+    check_unique,
+    masked,
+)
 from infermesh.v1.deployment_pb2 import Batching, Deployment
 
 CHANGEABLE = ("traffic", "replicas", "device", "batching", "policy", "labels")
@@ -31,7 +39,7 @@ def check_deployment(deployment: Deployment) -> None:
 
 
 def _check_traffic(deployment: Deployment) -> None:
-    check_range("deployment.traffic (count)", len(deployment.traffic), 1, _TARGETS_MAX)
+    check_count("deployment.traffic", len(deployment.traffic), 1, _TARGETS_MAX)
     check_unique("deployment.traffic", (target.version for target in deployment.traffic))
     for index, target in enumerate(deployment.traffic):
         field = f"deployment.traffic[{index}]"

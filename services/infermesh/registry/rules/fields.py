@@ -33,10 +33,10 @@ def check_labels(field: str, labels: Mapping[str, str]) -> None:
     if len(labels) > _LABELS_MAX:
         raise bad(field, f"at most {_LABELS_MAX} entries", len(labels))
     for key, value in labels.items():
-        if not 1 <= len(key) <= _LABEL_KEY_MAX:
-            raise bad(field, f"keys of 1 to {_LABEL_KEY_MAX} characters", key)
-        if len(value) > _LABEL_VALUE_MAX:
-            raise bad(f"{field}[{key}]", f"at most {_LABEL_VALUE_MAX} characters", len(value))
+        if not 1 <= len(key) <= _LABEL_KEY_MAX or "\0" in key:
+            raise bad(field, f"keys of 1 to {_LABEL_KEY_MAX} characters without NUL", key)
+        if len(value) > _LABEL_VALUE_MAX or "\0" in value:
+            raise bad(f"{field}[{key}]", f"at most {_LABEL_VALUE_MAX} characters without NUL", value)
 
 
 def check_device(field: str, device: str) -> None:
@@ -49,6 +49,12 @@ def check_range(field: str, value: int, least: int, most: int) -> None:
     """Raises InvalidInput unless `least <= value <= most`."""
     if not least <= value <= most:
         raise bad(field, f"{least} to {most}", value)
+
+
+def check_count(field: str, count: int, least: int, most: int, unit: str = "entries") -> None:
+    """Raises InvalidInput unless there are `least` to `most` of what `unit` names."""
+    if not least <= count <= most:
+        raise bad(field, f"{least} to {most} {unit}", f"{count} {unit}")
 
 
 def check_unique(field: str, values: Iterable[str]) -> None:

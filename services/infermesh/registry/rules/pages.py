@@ -37,9 +37,12 @@ def decode(scope: Sequence[str], token: str) -> str:
         parts = json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
     except (binascii.Error, ValueError) as error:  # ValueError: neither JSON nor ASCII nor UTF-8
         raise bad("page_token", "a token from an earlier answer", token) from error
-    if not isinstance(parts, list) or parts[:-1] != list(scope) or not isinstance(parts[-1], str):
+    if not isinstance(parts, list) or parts[:-1] != list(scope):
         raise bad("page_token", "a token of the same list with the same filter", token)
-    return parts[-1]
+    cursor = parts[-1]
+    if not isinstance(cursor, str) or not cursor.isascii() or not cursor.isprintable():
+        raise bad("page_token", "a token from an earlier answer", token)  # forged: ids are plain
+    return cursor
 
 
 def cut(scope: Sequence[str], found: Sequence[T], size: int, key: Callable[[T], str]) -> tuple[Sequence[T], str]:

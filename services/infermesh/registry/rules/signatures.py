@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from infermesh import tensors
 from infermesh.errors import BadTensor, InvalidInput
-from infermesh.registry.rules.fields import bad, check_range
+from infermesh.registry.rules.fields import bad, check_count
 from infermesh.v1.model_pb2 import ModelVersion, Sample, Signature
 from infermesh.v1.tensor_pb2 import Tensor, TensorSpec
 
@@ -21,7 +21,7 @@ def check_signature(signature: Signature, max_batch_size: int) -> None:
     """Raises InvalidInput unless tensors have a unique name, a known datatype and a shape that fits the batching."""
     for side, specs in (("inputs", signature.inputs), ("outputs", signature.outputs)):
         field = f"version.signature.{side}"
-        check_range(f"{field} (count)", len(specs), 1, _TENSORS_MAX)
+        check_count(field, len(specs), 1, _TENSORS_MAX)
         seen: set[str] = set()
         for index, spec in enumerate(specs):
             _check_spec(f"{field}[{index}]", spec, max_batch_size)
@@ -37,7 +37,7 @@ def _check_spec(field: str, spec: TensorSpec, max_batch_size: int) -> None:
         tensors.check_datatype(spec.datatype)
     except InvalidInput as error:
         raise bad(f"{field}.datatype", "a datatype of the Open Inference Protocol", spec.datatype) from error
-    check_range(f"{field}.shape (rank)", len(spec.shape), 0, _RANK_MAX)
+    check_count(f"{field}.shape", len(spec.shape), 0, _RANK_MAX, "dimensions")
     if any(size < -1 or size == 0 for size in spec.shape):
         raise bad(f"{field}.shape", "sizes above 0, or -1 for any size", list(spec.shape))
     if max_batch_size > 0 and list(spec.shape[:1]) != [-1]:
@@ -46,7 +46,7 @@ def _check_spec(field: str, spec: TensorSpec, max_batch_size: int) -> None:
 
 def check_samples(version: ModelVersion) -> None:
     """Raises InvalidInput or BadTensor unless the samples are within their limits and match the signature."""
-    check_range("version.samples (count)", len(version.samples), 0, SAMPLES_MAX)
+    check_count("version.samples", len(version.samples), 0, SAMPLES_MAX)
     size = sum(len(tensor.data) for sample in version.samples for tensor in (*sample.inputs, *sample.outputs))
     if size > SAMPLE_BYTES_MAX:
         raise bad("version.samples", f"at most {SAMPLE_BYTES_MAX} bytes together", size)
@@ -100,4 +100,4 @@ def _check_rows(field: str, given: Sequence[Tensor], max_batch_size: int) -> Non
     rows = {tensor.shape[0] for tensor in given}
     if len(rows) != 1:
         raise bad(field, "the same number of rows in every tensor", sorted(rows))
-    check_range(f"{field} (rows)", rows.pop(), 1, max_batch_size)
+    check_count(field, rows.pop(), 1, max_batch_size, "rows")

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from infermesh import names
 from infermesh.errors import InvalidInput
-from infermesh.registry.rules.fields import bad, check_device, check_labels, check_range
+from infermesh.registry.rules.fields import bad, check_count, check_device, check_labels, check_range
 from infermesh.registry.rules.signatures import check_samples, check_signature
 from infermesh.v1.model_pb2 import ModelFile, ModelVersion
 
@@ -44,7 +44,7 @@ def check_files(files: Iterable[ModelFile]) -> None:
         except InvalidInput as error:
             raise bad(f"{field}.digest", "'sha256:' and 64 lower-case hexadecimal digits", file.digest) from error
         check_range(f"{field}.size_bytes", file.size_bytes, 0, _INT64_MAX)
-    check_range("version.files (count)", len(paths), 1, _FILES_MAX)
+    check_count("version.files", len(paths), 1, _FILES_MAX)
     folders = {folder for path in paths for folder in _folders(path)}
     if both := sorted(paths & folders):
         raise bad("version.files", "no path that is a file and a folder", both[0])
@@ -70,7 +70,7 @@ def _folders(path: str) -> Iterable[str]:
 
 def _check_options(version: ModelVersion) -> None:
     options = version.options
-    check_range("version.options (count)", len(options), 0, _OPTIONS_MAX)
+    check_count("version.options", len(options), 0, _OPTIONS_MAX)
     for key, value in options.items():
         if not 1 <= len(key) <= 128 or len(value) > _OPTION_MAX:
             raise bad(f"version.options[{key[:128]}]", f"a key of 1 to 128 and a value of up to {_OPTION_MAX}", value)
