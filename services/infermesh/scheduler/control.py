@@ -2,7 +2,6 @@
 it. Synchronous, without clock or network; every method takes the time, in seconds."""
 
 from collections.abc import Sequence
-from typing import Final
 
 from infermesh.scheduler import status as statuses
 from infermesh.scheduler.convert import assignment_of, remember
@@ -16,15 +15,13 @@ from infermesh.v1.scheduler_service_pb2 import RouteSnapshot
 from infermesh.v1.state_service_pb2 import DeploymentReport
 from infermesh.v1.worker_pb2 import Assignment
 
-SETTLING_BEATS: Final = 2
-"""Heartbeat intervals after the start in which every worker that is alive is expected to have said what it holds."""
-
 
 class Control:
     """Knows what is wanted and what is there, and decides.
 
-    Nothing is decided before both are known: what is wanted from the registry, what is there from heartbeats, for which
-    a settling time is given. So a scheduler that starts anew moves nothing.
+    Nothing is decided before both are known: what is wanted from the registry, and what is there from heartbeats. For
+    these it waits until `settled_at`: as long as a worker may be silent, since nobody that could not be heard before
+    the start is gone before then. So a scheduler that starts anew moves nothing.
     """
 
     def __init__(self, fleet: Fleet, policy: PlacementPolicy, *, epoch: str, settled_at: float) -> None:

@@ -14,7 +14,7 @@ from infermesh.mesh.metrics import SchedulerMetrics
 from infermesh.mesh.process import Process, run
 from infermesh.scheduler.backoff import Backoff
 from infermesh.scheduler.config import SchedulerConfig
-from infermesh.scheduler.control import SETTLING_BEATS, Control
+from infermesh.scheduler.control import Control
 from infermesh.scheduler.desired import DesiredWatcher
 from infermesh.scheduler.fleet import Fleet
 from infermesh.scheduler.placement import POLICIES
@@ -47,8 +47,7 @@ async def main(argv: Sequence[str]) -> None:
 def _control(config: SchedulerConfig, policy: PlacementPolicy, clock: Clock) -> Control:
     now = clock.time()
     fleet = Fleet(config.heartbeat_interval, now)
-    settled_at = now + SETTLING_BEATS * config.heartbeat_interval
-    return Control(fleet, policy, epoch=uuid.uuid4().hex, settled_at=settled_at)
+    return Control(fleet, policy, epoch=uuid.uuid4().hex, settled_at=now + fleet.silence)
 
 
 @asynccontextmanager

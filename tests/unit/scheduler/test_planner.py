@@ -168,6 +168,10 @@ class TestDraining:
         result = planned(deployment(), worker("w1", *ready("d/1"), draining=True), worker("w2", memory=1))
         assert given(result) == {"w1": ["d/1"], "w2": []}
 
+    def test_its_work_stays_while_too_few_others_have_it(self) -> None:
+        workers = [worker("w1", *ready("d/1"), draining=True), worker("w2", *ready("d/1"))]
+        assert given(planned(deployment(replicas=2), *workers)) == {"w1": ["d/1"], "w2": ["d/1"]}
+
     def test_what_was_still_loading_begins_elsewhere_at_once(self) -> None:
         result = planned(deployment(), worker("w1", held("d/1", State.LOADING), draining=True), worker("w2"))
         assert given(result) == {"w1": [], "w2": ["d/1"]}
@@ -191,6 +195,10 @@ class TestUnsuited:
         first = planned(self.WANTED, *workers)
         assert given(first) == {"c": ["d/1"], "g": ["d/1"]}
         assert given(planned(self.WANTED, *carry_out(workers, first))) == {"c": [], "g": ["d/1"]}
+
+    def test_it_goes_once_the_new_device_serves_though_on_fewer_workers(self) -> None:
+        workers = [worker("c", *ready("d/1")), worker("g", *ready("d/1"), device="cuda")]
+        assert given(planned(deployment(device="cuda", replicas=2), *workers)) == {"c": [], "g": ["d/1"]}
 
     def test_it_goes_on_serving_where_no_worker_has_the_device(self) -> None:
         result = planned(self.WANTED, worker("c", *ready("d/1")))
