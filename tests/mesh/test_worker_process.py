@@ -329,3 +329,63 @@ async def test_direct_errors_are_typed(mesh: Surroundings) -> None:
     assert isinstance(from_rpc_error(nan.value), InvalidInput)
     assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     assert garbage.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+_TRITONCLIENT = """
+import sys
+import numpy as np
+import tritonclient.grpc as triton
+
+client = triton.InferenceServerClient(sys.argv[1])
+assert client.is_server_live() and client.is_server_ready() and client.is_model_ready("d")
+assert not client.is_model_ready("unknown")
+assert client.get_model_metadata("d").inputs[0].shape == [-1, 2]
+assert client.get_model_config("d").config.input[0].dims == [2]
+x = triton.InferInput("x", [2, 2], "FP32")
+x.set_data_from_numpy(np.array([[1, 2], [3, 4]], np.float32))
+result = client.infer("d", [x], request_id="7", model_version="1")
+assert result.as_numpy("y").tolist() == [[2, 4], [6, 8]]
+response = result.get_response()
+assert (response.id, response.model_name, response.model_version) == ("7", "d", "1")
+top = client.infer("d", [x], outputs=[triton.InferRequestedOutput("y", class_count=1)])
+assert top.as_numpy("y").tolist() == [[b"4.000000:1"], [b"8.000000:1"]]
+stats = client.get_inference_statistics("d").model_stats[0]
+assert (stats.inference_count, stats.inference_stats.success.count, stats.inference_stats.queue.count) == (4, 2, 2)
+try:
+    client.infer("nobody", [x])
+except triton.InferenceServerException as error:
+    assert error.status() == "StatusCode.NOT_FOUND", error
+else:
+    raise AssertionError("an unknown model answered")
+print("fine")
+"""
+
+
+async def test_tritonclient_talks_to_a_worker_directly(mesh: Surroundings) -> None:
+    mesh.scheduler.wanted = [mesh.doubler()]
+    worker = await mesh.worker()
+    await mesh.scheduler.until(ready)
+    client = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _TRITONCLIENT, worker.addresses["grpc"],
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await client.communicate()
+    assert out.decode().strip() == "fine", err.decode()
+
+
+async def test_memory_comes_back_after_many_loads(mesh: Surroundings) -> None:
+    worker = await mesh.worker()
+    assignment = mesh.doubler()
+
+    def memory() -> int:
+        process = psutil.Process(worker.pid)
+        return sum(one.memory_info().rss for one in [process, *process.children(recursive=True)])
+
+    sizes = []
+    for _ in range(8):
+        mesh.scheduler.wanted = [assignment]
+        await mesh.scheduler.until(ready)
+        mesh.scheduler.wanted = []
+        await mesh.scheduler.until(lambda told: not told.held)
+        sizes.append(memory())
+    assert sizes[-1] < 1.1 * sizes[1], sizes

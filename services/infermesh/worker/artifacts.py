@@ -36,8 +36,8 @@ class ArtifactCache:
     What a version in use needs is never evicted. Not thread-safe; blocking work goes to threads.
     """
 
-    def __init__(self, root: Path, limit: int = 0) -> None:
-        """Raises ConfigError if the folder can't be used, or another process uses it."""
+    def __init__(self, root: Path, limit: int = 0, patience: float = 1.0) -> None:
+        """Raises ConfigError if the folder can't be used, or another process uses it for longer than `patience`."""
         self._root, self._limit = root, limit
         self._uses: dict[str, int] = {}
         self._reserved: dict[str, int] = {}
@@ -47,7 +47,7 @@ class ArtifactCache:
         try:
             for name in ("blobs", "partial", "versions"):
                 (root / name).mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(root / "lock")
+            self._lock = _lock(root / "lock", patience)
         except OSError as error:
             raise ConfigError(f"cache: can't use folder {root}: {error}") from error
         shutil.rmtree(root / "versions", ignore_errors=True)  # of a process that was killed
@@ -153,15 +153,17 @@ class ArtifactCache:
             )
 
 
-def _lock(path: Path) -> IO[bytes]:
+def _lock(path: Path, patience: float) -> IO[bytes]:
     lock = path.open("wb")
-    # a predecessor that is just going away may take a moment
-    for attempt in range(20):
+    until = time.monotonic() + patience  # a predecessor that is just going away may take a moment
+    while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return lock
         except BlockingIOError:
-            time.sleep(0.05 if attempt < 19 else 0)
+            if time.monotonic() >= until:
+                break
+            time.sleep(0.05)
     lock.close()
     raise ConfigError(f"cache: {path.parent} is in use by another worker: give each its own folder (--cache)")
 

@@ -152,6 +152,7 @@ class Holding:
             async with contextlib.AsyncExitStack() as stack:
                 folder = await stack.enter_async_context(self._tools.cache.folder(version, self._tools.source.download))
                 runner = await self._tools.start(self._tools.spec(version, folder))
+                stack.push_async_callback(runner.close)
                 # from here on it no longer counts as loading
                 kept = stack.pop_all()
         async with kept:

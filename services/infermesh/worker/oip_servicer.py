@@ -15,6 +15,7 @@ from infermesh.errors import DeadlineExceeded, InvalidInput, MeshError
 from infermesh.mesh.clock import Clock
 from infermesh.names import is_version
 from infermesh.oip.v2 import grpc_service_pb2 as oip
+from infermesh.worker import descriptions
 from infermesh.worker.calls import Call
 from infermesh.worker.models import HeldModel
 from infermesh.worker.serving import Serving
@@ -54,16 +55,11 @@ class InferenceServicer:
 
     async def ModelMetadata(self, request: oip.ModelMetadataRequest, context: Any) -> oip.ModelMetadataResponse:
         """Describes a model by its signature."""
-        model = self._find(request.name, request.version)
-        signature = model.version.signature
-        metadata = oip.ModelMetadataResponse.TensorMetadata
-        return oip.ModelMetadataResponse(
-            name=model.deployment,
-            versions=[model.number],
-            platform=model.version.backend,
-            inputs=[metadata(name=s.name, datatype=s.datatype, shape=s.shape) for s in signature.inputs],
-            outputs=[metadata(name=s.name, datatype=s.datatype, shape=s.shape) for s in signature.outputs],
-        )
+        return descriptions.metadata(self._find(request.name, request.version))
+
+    async def ModelConfig(self, request: oip.ModelConfigRequest, context: Any) -> oip.ModelConfigResponse:
+        """Describes a model as a Triton configuration."""
+        return descriptions.configuration(self._find(request.name, request.version))
 
     async def ModelStatistics(self, request: oip.ModelStatisticsRequest, context: Any) -> oip.ModelStatisticsResponse:
         """Returns the counters of one model's versions, or of everything that is held."""
@@ -131,6 +127,7 @@ def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
         "ServerMetadata": handler(servicer.ServerMetadata, oip.ServerMetadataRequest),
         "ModelReady": handler(servicer.ModelReady, oip.ModelReadyRequest),
         "ModelMetadata": handler(servicer.ModelMetadata, oip.ModelMetadataRequest),
+        "ModelConfig": handler(servicer.ModelConfig, oip.ModelConfigRequest),
         "ModelStatistics": handler(servicer.ModelStatistics, oip.ModelStatisticsRequest),
         "ModelInfer": grpc.unary_unary_rpc_method_handler(servicer.ModelInfer),  # bytes in, bytes out
     }

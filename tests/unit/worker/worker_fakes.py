@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from infermesh.errors import WorkerLost
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import model_pb2
 from infermesh.worker.calls import Call
@@ -86,8 +87,10 @@ class FakeRunner:
 
     async def close(self) -> None:
         self.closed = True
-        if not self.died.done():
-            self.died.set_result("closed")
+        self.died.cancel()
+        for _, _, future in self.runs:
+            if not future.done():
+                future.set_exception(WorkerLost("the runner was closed"))
 
 
 class Clock:
