@@ -4,10 +4,13 @@ from importlib import import_module
 
 import typer
 
-from infermesh.mesh.process import run
+from infermesh.mesh.forks import disable_grpc_handlers
 
 
 def _run(room: str, arguments: list[str]) -> None:
+    disable_grpc_handlers()
+    from infermesh.mesh.process import run  # brings gRPC
+
     main = import_module(f"infermesh.{room}.main").main
     raise typer.Exit(run(main, arguments))
 

@@ -1,5 +1,11 @@
-"""`python -m infermesh.gateway`."""
+"""`python -m infermesh.gateway` starts a gateway."""
 
-from infermesh.gateway.main import cli
+import sys
 
-raise SystemExit(cli())
+from infermesh.mesh.forks import disable_grpc_handlers
+
+if __name__ == "__main__":
+    disable_grpc_handlers()
+    from infermesh.gateway.main import cli
+
+    sys.exit(cli())

@@ -2,7 +2,10 @@
 
 import sys
 
-from infermesh.worker.main import cli
+from infermesh.mesh.forks import disable_grpc_handlers
 
 if __name__ == "__main__":
+    disable_grpc_handlers()
+    from infermesh.worker.main import cli
+
     sys.exit(cli())
