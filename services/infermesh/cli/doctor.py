@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from infermesh.cli.options import DEFAULT_HOME, Format, Home, Output
-from infermesh.cli.output import bytes_text, print_json
+from infermesh.cli.output import bytes_text, print_json, print_table
 from infermesh.errors import ConfigError
 
 _GIB: Final = 1024**3
@@ -137,6 +137,7 @@ def system_package(package: str) -> str:
 def _draw(findings: Sequence[Finding]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for finding in findings:
-        mark = "[green]ok[/]" if finding.ok else ("[red]missing[/]" if finding.needed else "[yellow]low[/]")
-        table.add_row(mark, finding.name, finding.detail, "" if finding.ok else finding.fix)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+        mark, style = ("ok", "green") if finding.ok else (("missing", "red") if finding.needed else ("low", "yellow"))
+        detail = finding.detail if finding.ok else f"{finding.detail}\n→ {finding.fix}"
+        table.add_row(Text(mark, style), finding.name, Text(detail, overflow="fold"))
+    print_table(table)

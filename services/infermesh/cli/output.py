@@ -11,6 +11,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from infermesh.cli.options import Format
 
@@ -77,7 +78,7 @@ def show_one(message: Message, rows: Mapping[str, str], output: Format) -> None:
         return
     grid = Table.grid(padding=(0, 2))
     for title, value in rows.items():
-        grid.add_row(title, value, style=None)
+        grid.add_row(Text(title, "bold"), Text(value))
     print_table(grid)
 
 
@@ -87,14 +88,14 @@ def table(messages: Iterable[Any], columns: Sequence[Column]) -> Table:
     for column in columns:
         result.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for message in messages:
-        result.add_row(*(column.value(message) for column in columns))
+        result.add_row(*(Text(column.value(message)) for column in columns))
     return result
 
 
 def print_table(renderable: Table) -> None:
     """Prints a table; in a pipe without cutting it to a terminal's width."""
     console = Console() if sys.stdout.isatty() else Console(width=240)
-    console.print(renderable, markup=False, highlight=False)
+    console.print(renderable)
 
 
 def last(name: str) -> str:

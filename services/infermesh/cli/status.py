@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, Group, RenderableType
+from rich.text import Text
 
 from infermesh.cli.listings import DEPLOYMENTS, WORKERS
 from infermesh.cli.options import DEFAULT_HOME, Address, Format, Home, Output, connected
@@ -97,7 +98,7 @@ def draw(picture: Picture, before: Picture | None) -> RenderableType:
         rate = Column("CALLS/S", lambda row: f"{_rate(row, picture, before):.0f}", right=True)
         parts += ["", table(picture.statistics, (*STATISTICS, rate) if before else STATISTICS)]
     if picture.trouble:
-        parts += ["", f"[red]{picture.trouble}[/]"]
+        parts += ["", Text(picture.trouble, "red")]
     return Group(*parts)
 
 
