@@ -2,6 +2,7 @@
 it. Synchronous, without clock or network; every method takes the time, in seconds."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from infermesh.scheduler import status as statuses
 from infermesh.scheduler.convert import assignment_of, remember
@@ -15,13 +16,24 @@ from infermesh.v1.scheduler_service_pb2 import RouteSnapshot
 from infermesh.v1.state_service_pb2 import DeploymentReport
 from infermesh.v1.worker_pb2 import Assignment
 
+_RECONNECT: Final = 1.2  # seconds: how long a channel of the mesh may take to look for a lost peer again, with jitter
+_BEATS: Final = 2
+
+
+def settling_time(interval: float) -> float:
+    """Returns the seconds after the start in which every worker that is alive is heard, `interval` between heartbeats.
+
+    It notices by its channel that the scheduler is back, tries within one interval, and has one more to spare.
+    """
+    return _RECONNECT + _BEATS * interval
+
 
 class Control:
     """Knows what is wanted and what is there, and decides.
 
     Nothing is decided before both are known: what is wanted from the registry, and what is there from heartbeats. For
-    these it waits until `settled_at`: as long as a worker may be silent, since nobody that could not be heard before
-    the start is gone before then. So a scheduler that starts anew moves nothing.
+    these it waits until `settled_at`, by when every worker that is alive has been heard (see `settling_time`). So a
+    scheduler that starts anew moves nothing.
     """
 
     def __init__(self, fleet: Fleet, policy: PlacementPolicy, *, epoch: str, settled_at: float) -> None:

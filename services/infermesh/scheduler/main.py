@@ -14,7 +14,7 @@ from infermesh.mesh.metrics import SchedulerMetrics
 from infermesh.mesh.process import Process, run
 from infermesh.scheduler.backoff import Backoff
 from infermesh.scheduler.config import SchedulerConfig
-from infermesh.scheduler.control import Control
+from infermesh.scheduler.control import Control, settling_time
 from infermesh.scheduler.desired import DesiredWatcher
 from infermesh.scheduler.fleet import Fleet
 from infermesh.scheduler.placement import POLICIES
@@ -47,7 +47,7 @@ async def main(argv: Sequence[str]) -> None:
 def _control(config: SchedulerConfig, policy: PlacementPolicy, clock: Clock) -> Control:
     now = clock.time()
     fleet = Fleet(config.heartbeat_interval, now)
-    return Control(fleet, policy, epoch=uuid.uuid4().hex, settled_at=now + fleet.silence)
+    return Control(fleet, policy, epoch=uuid.uuid4().hex, settled_at=now + settling_time(config.heartbeat_interval))
 
 
 @asynccontextmanager

@@ -2,7 +2,8 @@
 
 import pytest
 
-from infermesh.scheduler.control import Control
+from infermesh.mesh import channel
+from infermesh.scheduler.control import Control, settling_time
 from infermesh.scheduler.fleet import Fleet
 from infermesh.scheduler.model import Desired, Worker
 from infermesh.scheduler.placement.base import Candidate, Need
@@ -176,3 +177,9 @@ class TestRestart:
         assert mind.routes is not None
         assert all(route.traffic for route in mind.routes.deployments)
         assert {report.state for report in mind.reports} == {Deployment.ACTIVE}
+
+
+@pytest.mark.parametrize("interval", [0.1, 1.0, 10.0])
+def test_settling_outlasts_a_channel_that_looks_again_and_one_missed_heartbeat(interval: float) -> None:
+    longest = dict(channel.OPTIONS)["grpc.max_reconnect_backoff_ms"] / 1000
+    assert settling_time(interval) > longest + interval
