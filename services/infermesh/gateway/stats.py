@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from infermesh.mesh import metrics
 from infermesh.mesh.metrics import LATENCY_BUCKETS
 
 OK: Final = "OK"
@@ -100,10 +101,7 @@ class GatewayMetrics(Collector):
         yield from self._levels()
 
     def _calls(self) -> Iterator[Metric]:
-        labels = ["model", "version", "code"]
-        total = CounterMetricFamily("infermesh_inference_requests", "Calls that have ended.", labels=labels)
-        seconds = HistogramMetricFamily("infermesh_inference_seconds", "Time of a call in the gateway.", labels=labels)
-        retries = CounterMetricFamily("infermesh_inference_retries", "Calls sent again.", labels=labels[:2])
+        total, seconds, retries = metrics.inference_requests(), metrics.inference_seconds(), metrics.inference_retries()
         for stats in list(self._stats()):
             names = [stats.model, stats.version]
             retries.add_metric(names, stats.retries)
@@ -113,14 +111,12 @@ class GatewayMetrics(Collector):
         yield from (total, seconds, retries)
 
     def _levels(self) -> Iterator[Metric]:
-        labels = ["model", "version"]
-        waiting = GaugeMetricFamily("infermesh_inference_waiting", "Calls that wait for a worker.", labels=labels)
-        busy = GaugeMetricFamily("infermesh_inference_in_flight", "Calls that workers have.", labels=labels)
+        waiting, in_flight = metrics.inference_waiting(), metrics.inference_in_flight()
         for load in list(self._loads()):
             names = [load.stats.model, load.stats.version]
             waiting.add_metric(names, load.waiting())
-            busy.add_metric(names, load.in_flight())
-        yield from (waiting, busy)
+            in_flight.add_metric(names, load.in_flight())
+        yield from (waiting, in_flight)
 
 
 def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:

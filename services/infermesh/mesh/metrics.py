@@ -4,6 +4,7 @@ its hot path needs."""
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 LATENCY_BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
@@ -11,6 +12,9 @@ LATENCY_BUCKETS: Final = (
 """Upper bounds in seconds of every latency histogram."""
 ROW_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 """Upper bounds of histograms of batch sizes."""
+
+TARGET_LABELS: Final = ("model", "version")
+CALL_LABELS: Final = (*TARGET_LABELS, "code")
 
 
 def rpc_seconds(registry: CollectorRegistry) -> Histogram:
@@ -31,31 +35,47 @@ def errors_total(registry: CollectorRegistry) -> Counter:
     )
 
 
-class WorkerMetrics:
-    """What a worker counts; `model` is the deployment that clients name."""
+def worker_queue_seconds() -> HistogramMetricFamily:
+    """Returns the family of the times of calls in a worker's queue; its buckets are LATENCY_BUCKETS.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        target = ["model", "version"]
-        self.queue_seconds = _seconds("worker_queue", "Time of a call in the worker's queue.", target, registry)
-        self.compute_seconds = _seconds("worker_compute", "Time of the execution of a batch.", target, registry)
-        self.load_seconds = _seconds(
-            "worker_load", "Time to fetch, load, check and warm up a version.", target, registry
-        )
-        self.batch_rows = Histogram(
-            "infermesh_worker_batch_rows", "Rows of a batch.", target, buckets=ROW_BUCKETS, registry=registry
-        )
-        self.calls = Counter("infermesh_worker_calls", "Calls by result.", [*target, "code"], registry=registry)
-        self.held = Gauge("infermesh_worker_held_versions", "Versions held, by state.", ["state"], registry=registry)
-        self.memory_total = Gauge(
-            "infermesh_worker_memory_total_bytes", "Memory that models may use.", ["device"], registry=registry
-        )
-        self.memory_free = Gauge(
-            "infermesh_worker_memory_free_bytes", "Memory that is free.", ["device"], registry=registry
-        )
+    This and the other families of the worker are filled when they are asked for: the worker counts without locks.
+    """
+    return HistogramMetricFamily("infermesh_worker_queue_seconds", "Time in the worker's queue.", labels=TARGET_LABELS)
 
 
-def _seconds(name: str, text: str, labels: list[str], registry: CollectorRegistry) -> Histogram:
-    return Histogram(f"infermesh_{name}_seconds", text, labels, buckets=LATENCY_BUCKETS, registry=registry)
+def worker_compute_seconds() -> HistogramMetricFamily:
+    """Returns the family of the times of executions of batches; its buckets are LATENCY_BUCKETS."""
+    return HistogramMetricFamily("infermesh_worker_compute_seconds", "Time of an execution.", labels=TARGET_LABELS)
+
+
+def worker_batch_rows() -> HistogramMetricFamily:
+    """Returns the family of the rows of batches; its buckets are ROW_BUCKETS."""
+    return HistogramMetricFamily("infermesh_worker_batch_rows", "Rows of a batch.", labels=TARGET_LABELS)
+
+
+def worker_load_seconds() -> HistogramMetricFamily:
+    """Returns the family of the times that fetching, loading, checking and warming up took."""
+    return HistogramMetricFamily("infermesh_worker_load_seconds", "Time to load a version.", labels=TARGET_LABELS)
+
+
+def worker_calls() -> CounterMetricFamily:
+    """Returns the family of calls that a worker has ended, by code."""
+    return CounterMetricFamily("infermesh_worker_calls", "Calls that have ended.", labels=CALL_LABELS)
+
+
+def worker_held_versions() -> GaugeMetricFamily:
+    """Returns the family of versions that a worker holds, by state."""
+    return GaugeMetricFamily("infermesh_worker_held_versions", "Versions held.", labels=["state"])
+
+
+def worker_memory_total() -> GaugeMetricFamily:
+    """Returns the family of the memory that models may use on a worker's device."""
+    return GaugeMetricFamily("infermesh_worker_memory_total_bytes", "Memory for models.", labels=["device"])
+
+
+def worker_memory_free() -> GaugeMetricFamily:
+    """Returns the family of the memory that is free on a worker's device."""
+    return GaugeMetricFamily("infermesh_worker_memory_free_bytes", "Memory that is free.", labels=["device"])
 
 
 class SchedulerMetrics:
@@ -93,3 +113,31 @@ def uploads_total(registry: CollectorRegistry) -> Counter:
 def desired_watchers(registry: CollectorRegistry) -> Gauge:
     """Returns the gauge of schedulers that watch what is wanted."""
     return Gauge("infermesh_desired_watchers", "Open streams of what is wanted.", registry=registry)
+
+
+def inference_requests() -> CounterMetricFamily:
+    """Returns the family of calls that a gateway has ended, by model (the deployment's id), version and code.
+
+    This and the families below are filled when they are asked for: the gateway counts without locks.
+    """
+    return CounterMetricFamily("infermesh_inference_requests", "Calls that have ended.", labels=CALL_LABELS)
+
+
+def inference_seconds() -> HistogramMetricFamily:
+    """Returns the family of the times of calls in a gateway; its buckets are LATENCY_BUCKETS."""
+    return HistogramMetricFamily("infermesh_inference_seconds", "Time of a call in the gateway.", labels=CALL_LABELS)
+
+
+def inference_retries() -> CounterMetricFamily:
+    """Returns the family of calls that a gateway sent again."""
+    return CounterMetricFamily("infermesh_inference_retries", "Calls that were sent again.", labels=TARGET_LABELS)
+
+
+def inference_waiting() -> GaugeMetricFamily:
+    """Returns the family of calls that wait in a gateway."""
+    return GaugeMetricFamily("infermesh_inference_waiting", "Calls that wait for a worker.", labels=TARGET_LABELS)
+
+
+def inference_in_flight() -> GaugeMetricFamily:
+    """Returns the family of calls of a gateway that workers have."""
+    return GaugeMetricFamily("infermesh_inference_in_flight", "Calls that workers have.", labels=TARGET_LABELS)

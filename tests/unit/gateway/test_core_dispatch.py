@@ -8,7 +8,7 @@ import pytest
 from infermesh.errors import DeadlineExceeded, NotFound, NotReady, Overloaded
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
-from tests.unit.gateway.simulation import SimMesh, SimWorker, deployed, outcomes, settle
+from tests.unit.gateway.simulation import SimMesh, SimWorker, deployed, outcomes, settle, snapshot
 from tests.unit.gateway.virtual import run
 
 TARGET = "digits/1"
@@ -509,5 +509,36 @@ def test_nobody_is_harmed_by_an_unread_error() -> None:
             await mesh.route()
             call = mesh.core.dispatcher.infer(Call("digits", "", b""))
             assert isinstance(call.exception(), NotFound)
+
+    run(scenario())
+
+
+def test_no_call_fails_through_restarts_of_the_scheduler() -> None:
+    async def scenario() -> None:
+        a, b = SimWorker("a", {TARGET: 4}, seconds=0.02), SimWorker("b", {TARGET: 4}, seconds=0.02)
+        async with SimMesh(a, b) as mesh:
+            await mesh.route(deployed({"1": [a, b]}))
+            calls, scheduler = [], mesh.scheduler
+
+            async def load() -> None:
+                for _ in range(1_200):
+                    calls.append(mesh.infer(timeout=2))
+                    await asyncio.sleep(0.05)
+
+            loading = asyncio.create_task(load())
+            for life in range(3):
+                await asyncio.sleep(3)
+                scheduler.kill()
+                await asyncio.sleep(4)
+                scheduler.up = True
+                # it knows nobody, then one, then both: as their heartbeats come in
+                for revision, known in enumerate(([], [b], [a, b])):
+                    route = deployed({"1": known})
+                    scheduler.publish(snapshot(route, workers=known, revision=revision, epoch=f"life{life}"))
+                    await asyncio.sleep(4)
+            await loading
+            found = await outcomes(calls)
+        assert set(found) == {b"a|digits/1|x", b"b|digits/1|x"}
+        assert min(len(a.received), len(b.received)) > 500
 
     run(scenario())
