@@ -213,6 +213,28 @@ def test_pickles_that_call_themselves_torchscript_are_refused(tmp_path: Path) ->
     assert not mark.exists()
 
 
+class Writing(torch.nn.Module):
+    """Writes a file."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.save(x, "/tmp/infermesh-test-mark")
+        return x
+
+
+class Reading(torch.nn.Module):
+    """Reads a file."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + torch.from_file("/etc/hostname", False, 1)
+
+
+@pytest.mark.parametrize(("module", "word"), [(Writing(), "save"), (Reading(), "from_file")])
+def test_torchscript_that_reaches_files_is_refused(tmp_path: Path, module: torch.nn.Module, word: str) -> None:
+    torch.jit.script(module).save(str(tmp_path / "model.pt"))  # type: ignore[no-untyped-call]
+    with pytest.raises(LoadFailed, match=rf"model\.pt: code/.* names '{word}'"):
+        load(tmp_path, version("torchscript"), {"x": features(2)})
+
+
 def test_a_fixed_batch_dimension_is_refused(tmp_path: Path) -> None:
     export(torch_module(), tmp_path / "model.pt2", (torch.zeros(1, 6),), None)
     with pytest.raises(LoadFailed, match=r"takes exactly 1 rows, max_batch_size is 32"):

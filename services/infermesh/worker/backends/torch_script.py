@@ -1,9 +1,10 @@
 """TorchScript files (`.pt`, `.ts`) as plain functions of tensors. Used by the torch backend; imports torch.
 
-`torch.jit.load` reads them with an unpickler of its own that knows TorchScript's types only; files of `torch.save`
-are refused by it.
+`torch.jit.load` reads them with an unpickler of its own that knows TorchScript's types only; what their code may do
+beyond computing is checked before, by `torchscript_archive.py`.
 """
 
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,14 +16,17 @@ from infermesh.errors import LoadFailed, ModelFailed
 from infermesh.v1 import model_pb2
 from infermesh.worker.backends.base import match_names
 from infermesh.worker.backends.torch_program import Call, Tensors, place
+from infermesh.worker.backends.torchscript_archive import copy_safely
 
 
 def load(path: Path, device: str) -> Any:
     """Returns the frozen module in `path` on a device. Raises LoadFailed."""
     try:
-        with warnings.catch_warnings():
+        with tempfile.TemporaryDirectory(prefix="infermesh-") as folder, warnings.catch_warnings():
+            copy = Path(folder, "model.pt")
+            copy_safely(path, copy)
             warnings.simplefilter("ignore")  # torch calls TorchScript deprecated; it still runs everywhere
-            module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
+            module = torch.jit.load(str(copy), map_location=device).eval()  # type: ignore[no-untyped-call]
             return _frozen(module)
     except (RuntimeError, ValueError) as error:
         text = str(error).strip().partition("\n")[0][:300]
