@@ -9,7 +9,7 @@ from infermesh.scheduler.model import Desired, Worker
 from infermesh.scheduler.placement.base import Candidate, Need
 from infermesh.scheduler.placement.spread import Spread
 from infermesh.v1.deployment_pb2 import Deployment
-from tests.unit.scheduler.build import deployment, desired, ready, worker
+from tests.unit.scheduler.build import deployment, desired, ready, version, worker
 
 
 def control(now: float = 0.0) -> Control:
@@ -131,6 +131,18 @@ class TestAfterwards:
             mind.renew()
         assert mind.routes is routes
         assert mind.is_due(0.0)
+
+
+def test_a_former_target_stands_in_though_the_registry_no_longer_lists_it() -> None:
+    """It lists the newest versions only; many were pushed since this one was deployed."""
+    mind = control()
+    mind.want(desired(deployment(targets=["1"], versions=[version("1")])))
+    hear(mind, 2.0, worker("w1", *ready("d/1")))
+    mind.want(desired(deployment(targets=["20"], versions=[version("20")])))
+    mind.renew()
+    assert given(mind, worker("w1")) == ["d/1", "d/20"]
+    assert mind.routes is not None
+    assert [share.version for share in mind.routes.deployments[0].traffic] == ["1"]
 
 
 class TestReports:
