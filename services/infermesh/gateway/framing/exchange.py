@@ -13,7 +13,7 @@ import structlog
 from infermesh.errors import Cancelled, DeadlineExceeded, MeshError, Unsupported
 from infermesh.gateway.framing import failure, frames, metadata
 from infermesh.gateway.framing.frames import HEADER, Decoder, Limits
-from infermesh.gateway.framing.inbound import Event, Inbound, Receive, watch
+from infermesh.gateway.framing.inbound import Event, Inbound, Receive, asked, event_of
 from infermesh.gateway.framing.metadata import Header
 from infermesh.gateway.framing.methods import Context, Method
 
@@ -34,6 +34,7 @@ _OK: Final[Event] = {
     "headers": [(b"grpc-status", b"0")],
     "more_trailers": False,
 }
+_IDENTITY: Final = b"identity"
 _WORTH_SQUEEZING: Final = 1 << 10
 
 
@@ -43,7 +44,7 @@ class Exchange:
     __slots__ = (
         "_body_done",
         "_context",
-        "_decoder",
+        "_encoding",
         "_ended_by",
         "_known",
         "_limits",
@@ -79,7 +80,7 @@ class Exchange:
         self._running = True
         self._started = False
         self._body_done = False
-        self._reply_encoding = b"identity"
+        self._encoding = self._reply_encoding = _IDENTITY
 
     async def run(self) -> None:
         """Runs the call to its end. Never raises but when the server itself is stopping."""
@@ -105,15 +106,23 @@ class Exchange:
     def _begin(self) -> None:
         known = self._known
         self._context = Context(self._scope["path"], self._scope["headers"], known, self._start)
-        encoding = frames.check_encoding(known.get(b"grpc-encoding", b"identity"))
-        self._decoder = Decoder(encoding, self._limits.message)
-        if encoding != b"identity" and encoding in known.get(b"grpc-accept-encoding", b""):
-            self._reply_encoding = encoding
+        encoding = known.get(b"grpc-encoding", _IDENTITY)
+        if encoding != _IDENTITY:
+            self._encoding = frames.check_encoding(encoding)
+            if encoding in known.get(b"grpc-accept-encoding", b""):
+                self._reply_encoding = encoding
         timeout = known.get(b"grpc-timeout")
         if timeout is not None:
-            loop = asyncio.get_running_loop()
-            self._context.deadline = loop.time() + metadata.parse_timeout(timeout)
-            self._timer = loop.call_at(self._context.deadline, self._late)
+            self._context.deadline = asyncio.get_running_loop().time() + metadata.parse_timeout(timeout)
+            if not self._method.keeps_deadline:
+                self._arm()
+
+    def _arm(self) -> None:
+        if self._context.deadline is not None and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(self._context.deadline, self._late)
+
+    def _inbound(self) -> Inbound:
+        return Inbound(self._receive, Decoder(self._encoding, self._limits.message), self._gone)
 
     async def _single(self) -> bytes:
         """Returns the one request of a call whose caller does not stream."""
@@ -123,9 +132,10 @@ class Exchange:
             raise self._ended_by
         message = self._whole(event)
         if message is not None:
-            watch(self._receive, self._gone)
+            asked(self._receive).add_done_callback(self._watched)
             return message
-        inbound = Inbound(self._receive, self._decoder, self._gone)
+        self._arm()  # its sender may be slow, or stuck
+        inbound = self._inbound()
         inbound.take(event)
         message = await anext(inbound, None)
         if message is None:
@@ -148,7 +158,7 @@ class Exchange:
         method = self._method
         request: Any
         if method.client_stream:
-            request = Inbound(self._receive, self._decoder, self._gone)
+            request = self._inbound()
             request.open()
         else:
             request = await self._single()
@@ -156,20 +166,23 @@ class Exchange:
         if method.server_stream:
             await self._forward(result)
         else:
-            await self._finish(await result)
+            await self._reply(await result)
         if self._ended_by is not None:  # the handler caught its own cancelling
             raise self._ended_by
 
-    async def _finish(self, message: bytes) -> None:
+    async def _reply(self, message: bytes) -> None:
         self._running = False  # from here on nothing may interrupt
-        await self._start()
-        await self._body(message, more=False)
+        if not self._started:
+            self._started = True
+            await self._send(self._head())
+        self._body_done = True
+        await self._send({"type": "http.response.body", "body": self._frame(message), "more_body": False})
 
     async def _forward(self, responses: AsyncIterator[bytes]) -> None:
         try:
             async for message in responses:
                 await self._start()
-                await self._body(message, more=True)
+                await self._send({"type": "http.response.body", "body": self._frame(message), "more_body": True})
         finally:
             await _close(responses)
 
@@ -179,18 +192,16 @@ class Exchange:
             await self._send(self._head())
 
     def _head(self) -> Event:
-        if not self._context.initial and self._reply_encoding == b"identity":
+        if not self._context.initial and self._reply_encoding is _IDENTITY:
             return _START
         headers = [_CONTENT_TYPE, _ACCEPT, *metadata.encode(self._context.initial)]
-        if self._reply_encoding != b"identity":
+        if self._reply_encoding is not _IDENTITY:
             headers.append((b"grpc-encoding", self._reply_encoding))
         return {**_START, "headers": headers}
 
-    async def _body(self, message: bytes, more: bool) -> None:
-        encoding = self._reply_encoding if len(message) >= _WORTH_SQUEEZING else b"identity"
-        body = frames.encode(message, encoding)
-        self._body_done = not more
-        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+    def _frame(self, message: bytes) -> bytes:
+        encoding = self._reply_encoding if len(message) >= _WORTH_SQUEEZING else _IDENTITY
+        return frames.encode(message, encoding)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -219,6 +230,10 @@ class Exchange:
 
     def _late(self) -> None:
         self.stop(DeadlineExceeded("the deadline passed before the call was answered"))
+
+    def _watched(self, future: "asyncio.Future[Event]") -> None:
+        if event_of(future)["type"] == "http.disconnect":
+            self._gone()
 
     def _gone(self) -> None:
         self.stop(Cancelled("the caller went away"))

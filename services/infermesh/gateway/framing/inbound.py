@@ -80,7 +80,7 @@ class Inbound:
 
 
 def asked(receive: Receive) -> "asyncio.Future[Event]":
-    """Asks for the next event. Envoy gives a future; for a request without a body, something that is merely awaitable."""
+    """Asks for the next event. Envoy gives a future, or something merely awaitable where there is no body."""
     answer = receive()
     return answer if isinstance(answer, asyncio.Future) else asyncio.ensure_future(_wait(answer))
 

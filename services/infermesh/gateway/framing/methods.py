@@ -74,13 +74,15 @@ class Handler(Protocol):
 class Method:
     """A gRPC method: its handler and which sides stream. The handler takes and gives bytes.
 
-    A `standing` call never ends by itself (a watch): it must not hold up a drain.
+    A `standing` call never ends by itself (a watch): it must not hold up a drain. `keeps_deadline` says that the handler
+    itself ends on time, so that no second timer is needed.
     """
 
     handler: Handler
     client_stream: bool = False
     server_stream: bool = False
     standing: bool = False
+    keeps_deadline: bool = False
 
 
 Methods = Mapping[str, Method]

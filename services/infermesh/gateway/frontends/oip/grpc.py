@@ -42,7 +42,7 @@ class OipGrpcFrontend:
     def methods(self) -> Methods:
         """Returns the methods; those that are not served say why."""
         served = {
-            "ModelInfer": Method(self._infer),
+            "ModelInfer": Method(self._infer, keeps_deadline=True),  # the dispatcher does
             "ModelStreamInfer": Method(InferStream(self._dispatcher).run, client_stream=True, server_stream=True),
             "ServerLive": unary(pb.ServerLiveRequest, self._live),
             "ServerReady": unary(pb.ServerReadyRequest, self._ready),
