@@ -127,12 +127,7 @@ class Executor:
         queued = sum(call.queue_us for call in good) * 1000
         total = int(sum(now - call.arrived for call in good) * 1e9)
         self._statistics.succeeded(len(good), total, queued, (put_in, infer, put_out))
-        measures = self._measures
-        measures.compute.observe(compute_us / 1e6)
-        measures.rows.observe(batch.rows)
-        measures.calls.inc(len(good))
-        for call in good:
-            measures.queue.observe(call.queue_us / 1e6)
+        self._measures.executed(batch.rows, compute_us / 1e6, [call.queue_us / 1e6 for call in good])
 
     def refuse(self, call: Call, error: MeshError) -> None:
         """Ends a call that was never begun."""

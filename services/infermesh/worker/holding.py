@@ -171,7 +171,7 @@ class Holding:
         )
         self._model.set_batching(self._assignment.batching)
         self._load_seconds = self._tools.clock.time() - began
-        self._tools.measures.loaded(self._assignment.deployment, self._number, self._load_seconds)
+        measures.load.add(self._load_seconds)
         self._tools.serving.add(self._model)
 
     # --- while it is held ------------------------------------------------------------------------------------------
