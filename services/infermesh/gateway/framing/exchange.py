@@ -165,8 +165,13 @@ class Exchange:
         result = method.handler(request, self._context)
         if method.server_stream:
             await self._forward(result)
+            self._check()
         else:
-            await self._reply(await result)
+            message = await result
+            self._check()
+            await self._reply(message)
+
+    def _check(self) -> None:
         if self._ended_by is not None:  # the handler caught its own cancelling
             raise self._ended_by
 
@@ -223,7 +228,7 @@ class Exchange:
         """Sends what is missing: trailers are only accepted after a final body message, also for errors."""
         if not self._started:
             self._started = True
-            await self._send(_START if trailers is not None else self._head())
+            await self._send(self._head())
         if not self._body_done:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         await self._send(_OK if trailers is None else {**_OK, "headers": trailers})

@@ -74,8 +74,8 @@ class Handler(Protocol):
 class Method:
     """A gRPC method: its handler and which sides stream. The handler takes and gives bytes.
 
-    A `standing` call never ends by itself (a watch): it must not hold up a drain. `keeps_deadline` says that the handler
-    itself ends on time, so that no second timer is needed.
+    A `standing` call never ends by itself (a watch): it must not hold up a drain. `keeps_deadline` says that its
+    handler ends on time, so that no second timer is needed.
     """
 
     handler: Handler
