@@ -16,7 +16,7 @@ SOON = 60.0
 def served(rough_client, files, fresh_id):
     """A deployment of y = 2x + 1 on both workers of the rough mesh."""
     name = fresh_id("served")
-    rough_client.push(name, files.torch(2), samples=samples(2))
+    rough_client.push(name, files.onnx(2), samples=samples(2))
     rough_client.deploy(name, version=1, replicas=2)
     yield name
     rough_client.undeploy(name)

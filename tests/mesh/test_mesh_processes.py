@@ -99,7 +99,7 @@ def test_metrics_through_the_front_door(mesh):
 def test_every_service_ends_with_0_when_told_to(make_mesh, files):
     mesh = make_mesh()
     with Client(mesh.gateway) as client:
-        client.push("m", files.torch(2), samples=samples(2))
+        client.push("m", files.onnx(2), samples=samples(2))
         client.deploy("m", version=1, replicas=2)
     for name in SERVICES:
         mesh.stop(name)
@@ -109,7 +109,7 @@ def test_every_service_ends_with_0_when_told_to(make_mesh, files):
 def test_calls_under_way_finish_when_everything_stops(make_mesh, files):
     mesh = make_mesh()
     with Client(mesh.gateway) as client:
-        client.push("m", files.torch(2), samples=samples(2))
+        client.push("m", files.onnx(2), samples=samples(2))
         client.deploy("m", version=1, replicas=2)
 
         async def last_calls():
@@ -128,7 +128,7 @@ def test_calls_under_way_finish_when_everything_stops(make_mesh, files):
 def test_a_second_life_on_the_same_home_continues(make_mesh, files):
     mesh = make_mesh()
     with Client(mesh.gateway) as client:
-        client.push("m", files.torch(2), samples=samples(2))
+        client.push("m", files.onnx(2), samples=samples(2))
         client.set_alias("m", "prod", 1)
         client.deploy("m", version="prod", replicas=2)
     mesh.stop()
@@ -168,7 +168,7 @@ def test_a_setting_that_is_unknown_or_bad_is_named(tmp_path, room):
     file.write_text(json.dumps({"drain": {"timeout": "soon"}}))
     assert_refused(start(room, "--config", str(file)), "drain.timeout")
     bad = {f"INFERMESH_{room.upper()}_LOG_LEVEL": "loud"}
-    assert_refused(start(room, environment=bad), "LOG_LEVEL")
+    assert_refused(start(room, environment=bad), "log.level")
 
 
 def test_a_listen_address_that_is_taken_is_named(mesh):

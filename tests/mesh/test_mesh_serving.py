@@ -43,8 +43,8 @@ def test_many_callers_each_get_their_own_answer(client, affine):
 
 def test_traffic_is_shared_by_weight(client, files, fresh_id):
     name = fresh_id("split")
-    client.push(name, files.torch(2), samples=samples(2))
-    client.push(name, files.torch(3), samples=samples(3))
+    client.push(name, files.onnx(2), samples=samples(2))
+    client.push(name, files.onnx(3), samples=samples(3))
     client.deploy(name, traffic={"1": 70, "2": 30}, replicas=2)
     futures = [client.infer_async(name, {"x": ROW}) for _ in range(1_000)]
     versions = [future.result(60).version for future in futures]
@@ -58,8 +58,8 @@ def test_traffic_is_shared_by_weight(client, files, fresh_id):
 
 def test_a_version_may_be_named_by_alias_and_latest(client, files, fresh_id):
     name = fresh_id("alias")
-    client.push(name, files.torch(2))
-    client.push(name, files.torch(3))
+    client.push(name, files.onnx(2))
+    client.push(name, files.onnx(3))
     client.set_alias(name, "prod", 1)
     client.deploy(name, traffic={"prod": 1, "latest": 0})
     assert client.infer(name, {"x": ROW}, version="prod").version == "1"
@@ -191,10 +191,10 @@ def test_the_command_line_against_a_mesh(mesh, files, fresh_id, tmp_path):
         return json.loads(done.stdout)
 
     np.savez(tmp_path / "x.npz", x=ROW, y=answer(ROW, 2)["y"])
-    assert infermesh("push", str(files.torch(2)), "--name", name)["name"] == f"models/{name}/versions/1"
+    assert infermesh("push", str(files.onnx(2)), "--name", name)["name"] == f"models/{name}/versions/1"
     infermesh("deploy", name)
     np.save(tmp_path / "x.npy", ROW)
-    shown = json.dumps(infermesh("infer", name, "--input", f"x=@{tmp_path / 'x.npy'}"))
+    shown = json.dumps(infermesh("infer", name, f"x=@{tmp_path / 'x.npy'}"))
     assert "7.0" in shown
     assert name in json.dumps(infermesh("status"))
     assert name in json.dumps(infermesh("models"))

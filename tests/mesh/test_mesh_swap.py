@@ -12,8 +12,8 @@ from tests.mesh.traffic import Traffic
 def two_versions(client, files, fresh_id):
     """A deployment of version 1 by alias prod, with a version 2 pushed beside it."""
     name = fresh_id("swap")
-    client.push(name, files.torch(2), samples=samples(2))
-    client.push(name, files.torch(3), samples=samples(3))
+    client.push(name, files.onnx(2), samples=samples(2))
+    client.push(name, files.onnx(3), samples=samples(3))
     client.set_alias(name, "prod", 1)
     client.deploy(name, version="prod", replicas=2)
     return name
@@ -49,11 +49,11 @@ def test_an_alias_that_has_moved_meanwhile_is_not_moved(client, two_versions):
 
 def test_a_version_that_answers_otherwise_than_its_samples_is_never_routed_to(mesh, client, files, fresh_id):
     name = fresh_id("golden")
-    client.push(name, files.torch(2), samples=samples(2))
+    client.push(name, files.onnx(2), samples=samples(2))
     client.deploy(name, version=1, replicas=2)
-    client.push(name, files.torch(3), samples=samples(2.5))  # samples of another model
+    client.push(name, files.onnx(3), samples=samples(2.5))  # samples of another model
     with Traffic(mesh.gateway, name, {"1": 2}) as traffic:
-        with pytest.raises(errors.FailedPrecondition, match="'y'") as caught:
+        with pytest.raises(errors.FailedPrecondition, match='output "y"') as caught:
             client.deploy(name, version=2, replicas=2, timeout=60)
         traffic.more(200)
     assert traffic.failures == []

@@ -56,7 +56,7 @@ def test_one_call_is_one_trace(make_mesh, files, collector):
     telemetry = ["--telemetry-endpoint", address]
     mesh = make_mesh(workers=1, flags={room: telemetry for room in ("gateway", "worker")})
     with Client(mesh.gateway) as client:
-        client.push("m", files.torch(2), samples=samples(2))
+        client.push("m", files.onnx(2), samples=samples(2))
         client.deploy("m", version=1)
     request = oip.ModelInferRequest(model_name="m", raw_input_contents=[ROW.tobytes()])
     request.inputs.add(name="x", datatype="FP32", shape=[1, 4])

@@ -8,6 +8,7 @@ import structlog
 
 from infermesh.gateway import envoy
 from infermesh.gateway.config import GatewayConfig
+from infermesh.gateway.scrape import AppMetrics
 from infermesh.gateway.supervisor import Supervisor
 from infermesh.mesh.config import load
 from infermesh.mesh.process import Process, run
@@ -20,6 +21,7 @@ async def main(argv: Sequence[str], app: str = envoy.APP) -> None:
     """
     config = load(GatewayConfig, argv, os.environ, room="gateway")
     async with Process("gateway", config.process) as process, Supervisor(config, app) as front:
+        process.metrics.register(AppMetrics(front.address, [family.name for family in process.metrics.collect()]))
         await process.ready(grpc=front.address, http=front.address)
         await serve(process, front)
         await front.drain(config.process.drain.timeout)
