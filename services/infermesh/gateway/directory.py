@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 from random import Random
 
 import structlog
@@ -34,6 +35,7 @@ class Directory:
         self._rng = rng
         self._targets: dict[Target, TargetState] = {}
         self._stats: dict[Target, TargetStats] = {}
+        self._lost: dict[str, float] = {}
         self._table = policies()
         self._policies: dict[str, BalancingPolicy] = {}
         self.tally = Tally()
@@ -48,12 +50,17 @@ class Directory:
         """Returns what was counted for every target that there is or was."""
         return list(self._stats.values())
 
-    def sync(self, routes: RouteTable, fleet: Fleet) -> Changes:
+    def lost_at(self, deployment: str) -> float:
+        """Returns when a deployment last lost a target; minus infinity if it never did."""
+        return self._lost.get(deployment, -inf)
+
+    def sync(self, routes: RouteTable, fleet: Fleet, now: float) -> Changes:
         """Makes the targets and their lanes those of `routes`."""
         changes = Changes()
         for name in [name for name in self._targets if name not in routes.targets]:
             target = self._targets.pop(name)
             target.leave()
+            self._lost[target.route.deployment] = now
             changes.removed.append(target)
         for name, route in routes.targets.items():
             known = self._targets.get(name)
@@ -82,4 +89,4 @@ class Directory:
 
 def _lanes(route: TargetRoute, fleet: Fleet) -> tuple[Lane, ...]:
     links = [fleet.link(worker) for worker in route.workers]
-    return tuple(link.lane(route.name) for link in links if link is not None)
+    return tuple(link.calls.lane(route.name) for link in links if link is not None)

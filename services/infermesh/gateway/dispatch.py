@@ -3,16 +3,16 @@
 import asyncio
 from typing import Final
 
-from infermesh.errors import MeshError, NotReady, Overloaded, WorkerLost
+from infermesh.errors import MeshError, NotReady
 from infermesh.gateway import admission
 from infermesh.gateway.admission import Limits
-from infermesh.gateway.budget import RetryBudget
 from infermesh.gateway.calls import Call
 from infermesh.gateway.deadlines import Deadlines
 from infermesh.gateway.directory import Directory
 from infermesh.gateway.fleet import Fleet
 from infermesh.gateway.parking import Parking
 from infermesh.gateway.pending import Pending, PendingStream
+from infermesh.gateway.retries import Retries
 from infermesh.gateway.routes import RouteTable
 from infermesh.gateway.stats import OK, TargetStats, now_seconds
 from infermesh.gateway.targets import TargetState
@@ -42,8 +42,7 @@ class Dispatcher:
         self._tracing = tracing
         self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
         self._parking = Parking(self._loop)
-        self._budget = RetryBudget(limits.retry_share, limits.retry_floor, limits.retry_burst, self._loop.time())
-        self._lost: dict[str, float] = {}
+        self._retries = Retries(limits, self._loop.time())
         self._arrived = 0
         self._stopped = False
         self.unrouted = TargetStats("", "")
@@ -71,7 +70,7 @@ class Dispatcher:
     def in_flight(self) -> int:
         """Returns the calls that have begun and not ended."""
         waiting = sum(target.waiting() for target in self._directory)
-        return waiting + len(self._parking) + sum(link.in_flight() for link in self._fleet)
+        return waiting + len(self._parking) + sum(len(link.calls) for link in self._fleet)
 
     # -- the way of a call -----------------------------------------------------------------------------------------
 
@@ -83,7 +82,7 @@ class Dispatcher:
         if refusal is not None:
             pending.fail(refusal)
             return
-        self._budget.earn()
+        self._retries.earn()
         if call.traceparent:
             self._tracing.begin(pending)
         if call.deadline is not None:
@@ -103,27 +102,29 @@ class Dispatcher:
         pending.target = target
         lane = target.pick(pending.tried)
         if lane is not None:
-            lane.link.send(lane, pending)
+            lane.ledger.send(lane, pending)
         else:
             self._wait(pending, target)
 
     def _wait(self, pending: Pending, target: TargetState) -> None:
-        call, queue = pending.call, target.queue
-        limit = target.route.max_queue or self._limits.max_queue
-        waiting = self._directory.tally.bytes + len(call.payload)
+        call, limits = pending.call, self._limits
+        refusal: MeshError | None = None
         if not target.hopeful:
-            pending.fail(admission.no_worker(call, self._limits.hold, target.route.retry_after))
-        elif pending.attempts == 0 and len(queue) >= limit:
-            pending.fail(admission.queue_full(call, limit, target.drain_time()))
-        elif pending.attempts == 0 and waiting > self._limits.max_waiting_bytes:
-            pending.fail(admission.memory_full(call, self._limits.max_waiting_bytes, target.drain_time()))
+            refusal = admission.no_worker(call, limits.hold, target.route.retry_after)
+        elif pending.attempts == 0:  # what comes back from a worker was let in before
+            limit = target.route.max_queue or limits.max_queue
+            if len(target.queue) >= limit:
+                refusal = admission.queue_full(call, limit, target.drain_time())
+            elif self._directory.tally.bytes + len(call.payload) > limits.max_waiting_bytes:
+                refusal = admission.memory_full(call, limits.max_waiting_bytes, target.drain_time())
+        if refusal is not None:
+            pending.fail(refusal)
         else:
-            queue.push(pending)
+            target.queue.push(pending)
 
     def _unroutable(self, pending: Pending, error: MeshError) -> None:
         """Parks the call if its model was there a moment ago, else ends it."""
-        lost = self._lost.get(pending.call.deployment)
-        left = 0.0 if lost is None else lost + self._limits.hold - self._loop.time()
+        left = self._directory.lost_at(pending.call.deployment) + self._limits.hold - self._loop.time()
         if isinstance(error, NotReady) and left > 0 and len(self._parking) < self._limits.max_queue:
             self._parking.park(pending, left, lambda: pending.fail(error))
         else:
@@ -137,7 +138,7 @@ class Dispatcher:
         if pending.ticket and target is not None:
             target.queue.remove(pending)
         elif pending.lane is not None:
-            pending.lane.link.cancel(pending)
+            pending.lane.ledger.cancel(pending)
             if target is not None and target.queue:
                 self.freed(target)
         else:
@@ -147,13 +148,10 @@ class Dispatcher:
         """Counts a call that has ended."""
         if pending.slot is not None or pending.timer is not None:
             self._deadlines.discard(pending)
-        target = pending.target
-        stats = target.stats if target is not None else self.unrouted
+        stats = pending.target.stats if pending.target is not None else self.unrouted
         seconds = now_seconds() - pending.started
         if code is OK:
-            stats.ok.add(seconds)
-            stats.queue_us += queue_us
-            stats.compute_us += compute_us
+            stats.succeed(seconds, queue_us, compute_us)
         else:
             stats.fail(code, seconds)
         if pending.span is not None:
@@ -170,7 +168,7 @@ class Dispatcher:
         if pending.done():
             return
         if pending.sent:
-            if not self._may_repeat(pending, error, not_started):
+            if not self._retries.allowed(pending, error, not_started, self._loop.time()):
                 pending.fail(error)
                 return
             pending.tried = (*pending.tried, worker)
@@ -178,26 +176,15 @@ class Dispatcher:
                 pending.target.stats.retries += 1
         self._again(pending)
 
-    def _may_repeat(self, pending: Pending, error: MeshError, not_started: bool) -> bool:
-        safe = isinstance(error, WorkerLost) or (not_started and isinstance(error, NotReady | Overloaded))
-        return (
-            safe
-            and pending.repeatable()
-            and pending.attempts < self._limits.max_attempts
-            and self._budget.spend(self._loop.time())
-        )
-
     def _again(self, pending: Pending) -> None:
         target = pending.target
-        if target is None or not target.routed:
-            self._route(pending)
-        elif pending.tried and target.exhausted(pending.tried):
+        if pending.tried and target is not None and target.exhausted(pending.tried):
             # it goes back to a worker that has failed it: not before that worker had a moment to recover
-            self._parking.park(pending, _PAUSE * pending.attempts, lambda: self._unpark(pending))
+            self._parking.park(pending, _PAUSE * pending.attempts, lambda: self._resume(pending))
         else:
-            self._place(pending, target)
+            self._resume(pending)
 
-    def _unpark(self, pending: Pending) -> None:
+    def _resume(self, pending: Pending) -> None:
         if pending.target is not None and pending.target.routed:
             self._place(pending, pending.target)
         else:
@@ -210,7 +197,7 @@ class Dispatcher:
             pending = queue.pop()
             lane = target.pick(pending.tried)
             if lane is not None:
-                lane.link.send(lane, pending)
+                lane.ledger.send(lane, pending)
             else:  # it waits for a worker that it has not been to
                 skipped.append(pending)
         for pending in skipped:
@@ -235,17 +222,14 @@ class Dispatcher:
     def refresh(self) -> None:
         """Brings workers and targets in line with the routes; calls whose target is gone are resolved anew."""
         self._fleet.sync(self._routes.workers.values())
-        changes = self._directory.sync(self._routes, self._fleet)
-        now = self._loop.time()
-        self._lost = {name: then for name, then in self._lost.items() if then + self._limits.hold > now}
-        self._lost.update((target.route.deployment, now) for target in changes.removed)
+        changes = self._directory.sync(self._routes, self._fleet, self._loop.time())
         for target in (*changes.added, *changes.kept):
             self.changed(target)
         for target in changes.removed:
             for pending in target.drain():
                 self._route(pending)
         for pending in self._parking.clear():
-            self._unpark(pending)
+            self._resume(pending)
 
     def stop(self) -> None:
         """Ends every call that is still under way; later ones are refused."""

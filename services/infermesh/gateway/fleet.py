@@ -28,7 +28,7 @@ class Fleet:
     def trusted(self, worker: str) -> bool:
         """Tells whether the stream to a worker is whole, so that the worker itself is proof that it is there."""
         link = self._current.get(worker)
-        return link is not None and link.live and not link.draining
+        return link is not None and link.live and not link.calls.draining
 
     def sync(self, workers: Iterable[RouteWorker]) -> None:
         """Makes links for new workers and retires those that are not among `workers`."""
@@ -40,7 +40,7 @@ class Fleet:
         for worker, (key, weight) in wanted.items():
             if worker not in self._current:
                 self._current[worker] = self._start(key)
-            self._current[worker].set_weight(weight)
+            self._current[worker].calls.set_weight(weight)
 
     def _start(self, key: WorkerKey) -> Link:
         link = self._make(key)
@@ -57,7 +57,7 @@ class Fleet:
     def stop(self) -> list[Pending]:
         """Ends every link and returns the calls that were under way."""
         self._current.clear()
-        left = [pending for link in self._running for pending in link.stop()]
+        left = [pending for link in self._running for pending in link.calls.give_up()]
         for task in list(self._running.values()):
             task.cancel()
         return left

@@ -38,8 +38,7 @@ class Series:
 class TargetStats:
     """Calls of one target (or, with empty names, of calls that could not be routed) since the gateway started.
 
-    `queue_us` and `compute_us` are the sums of what workers told of successful calls; `last` is the wall-clock time
-    (seconds since 1970) of the last one that ended, 0 before.
+    `queue_us` and `compute_us` are the sums of what workers told of successful calls.
     """
 
     model: str
@@ -49,6 +48,12 @@ class TargetStats:
     queue_us: int = 0
     compute_us: int = 0
     retries: int = 0
+
+    def succeed(self, seconds: float, queue_us: int, compute_us: int) -> None:
+        """Counts one call that was answered."""
+        self.ok.add(seconds)
+        self.queue_us += queue_us
+        self.compute_us += compute_us
 
     def fail(self, code: str, seconds: float) -> None:
         """Counts one failed call; `code` is the name of its gRPC status code."""

@@ -16,7 +16,7 @@ from infermesh.gateway.stats import TargetStats
 from infermesh.v1.worker_service_pb2 import TargetLoad
 
 if TYPE_CHECKING:
-    from infermesh.gateway.upstream import Link
+    from infermesh.gateway.ledger import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +29,7 @@ class Lane(Candidate):
     that nothing else need be looked at before sending. `home` is set while routes lead here.
     """
 
-    link: "Link"
+    ledger: "Ledger"
     target: str
     live: bool = False
     home: "TargetState | None" = None

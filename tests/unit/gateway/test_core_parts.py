@@ -10,11 +10,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from infermesh.errors import DeadlineExceeded, InvalidInput
 from infermesh.gateway.admission import Limits, check
-from infermesh.gateway.budget import RetryBudget
 from infermesh.gateway.calls import Call
 from infermesh.gateway.deadlines import Deadlines
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.queueing import CallQueue, Tally
+from infermesh.gateway.retries import RetryBudget
 from infermesh.gateway.stats import GatewayMetrics, TargetStats
 from tests.unit.gateway.virtual import run
 

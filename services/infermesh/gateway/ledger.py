@@ -1,0 +1,227 @@
+"""The calls on one worker: lanes and their credit, what is to be written next, what is made of what was read.
+
+Used by the link, which does the reading and writing. Nothing here awaits.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from infermesh.errors import Internal, MeshError
+from infermesh.gateway.pending import Pending
+from infermesh.gateway.targets import Lane, TargetState
+from infermesh.mesh.status import from_status
+from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, TargetLoad, WorkBundle, WorkItem
+
+log = structlog.get_logger(__name__)
+
+
+class Sink(Protocol):
+    """Hears what happens on links. The dispatcher. None of these blocks or raises."""
+
+    def returned(self, pending: Pending, worker: str, error: MeshError, not_started: bool) -> None:
+        """A call came back from `worker` without an answer; it is at no worker any more."""
+        ...
+
+    def freed(self, target: TargetState) -> None:
+        """There may be credit for calls that wait."""
+        ...
+
+    def changed(self, target: TargetState) -> None:
+        """A lane of the target came to life or died."""
+        ...
+
+
+class Ledger:
+    """What one stream after the other to the same worker carries.
+
+    `news` is called when there is something to write. What comes together before the next `take` leaves in one bundle.
+    """
+
+    def __init__(self, worker: str, sink: Sink, bundle_bytes: int, news: Callable[[], None]) -> None:
+        self._worker = worker
+        self._sink = sink
+        self._bundle_bytes = bundle_bytes
+        self._news = news
+        self._weight = 1.0
+        self._lanes: dict[str, Lane] = {}
+        self._in_flight: dict[int, Pending] = {}
+        self._last_id = 0
+        self._outbox: list[Pending] = []
+        self._cancels: list[int] = []
+        self.draining = False
+
+    def __len__(self) -> int:
+        """Returns the calls under way."""
+        return len(self._in_flight)
+
+    def lane(self, target: str) -> Lane:
+        """Returns the lane of a target, which begins without credit."""
+        lane = self._lanes.get(target)
+        if lane is None:
+            lane = self._lanes[target] = Lane(worker=self._worker, ledger=self, target=target, weight=self._weight)
+        return lane
+
+    def set_weight(self, weight: float) -> None:
+        """Sets the worker's share under the `weighted` policy."""
+        self._weight = weight
+        for lane in self._lanes.values():
+            lane.weight = weight
+
+    def send(self, lane: Lane, pending: Pending) -> None:
+        """Puts a call on its way; `lane` is one of this link's and has credit."""
+        self._last_id = number = self._last_id + 1
+        pending.id = number
+        pending.lane = lane
+        pending.sent = False
+        lane.in_flight += 1
+        self._in_flight[number] = pending
+        self._outbox.append(pending)
+        self._news()
+
+    def cancel(self, pending: Pending) -> None:
+        """Takes a call back. Its lane has room for another at once: the worker is told of this before the other."""
+        lane = pending.lane
+        if lane is None or self._in_flight.pop(pending.id, None) is None:
+            return
+        pending.lane = None
+        lane.in_flight -= 1
+        if pending.sent:
+            self._cancels.append(pending.id)
+        self._news()
+
+    def to_write(self) -> bool:
+        """Tells whether `take` has something to give."""
+        return bool(self._outbox or self._cancels)
+
+    def take(self) -> WorkBundle:
+        """Takes what is to be sent now, up to a size, cancels first: they make room for the rest."""
+        bundle = WorkBundle()
+        add = bundle.items.add
+        for number in self._cancels:
+            add(id=number, kind=WorkItem.CANCEL)
+        self._cancels.clear()
+        now = asyncio.get_running_loop().time()
+        size, taken = 0, 0
+        for pending in self._outbox:
+            taken += 1
+            if pending.lane is None or self._in_flight.get(pending.id) is not pending:
+                continue  # withdrawn before it left
+            fill(add(), pending, now)
+            size += len(pending.call.payload)
+            if size >= self._bundle_bytes:
+                break
+        del self._outbox[:taken]
+        return bundle
+
+    def receive(self, bundle: ResultBundle) -> None:
+        """Answers calls, then takes the loads, then sends again what came back, then sends what waits: in this order,
+        so that a worker that has just lost a model is not tried again with what it has handed back."""
+        freed: dict[TargetState, None] = {}
+        returned: list[tuple[Pending, ResultItem]] = []
+        in_flight = self._in_flight
+        for item in bundle.results:
+            number = item.id
+            pending = in_flight.get(number)
+            if pending is None:
+                continue  # withdrawn meanwhile
+            payload, final = item.payload, item.final
+            failed = not payload and item.HasField("error")
+            if final or failed:
+                del in_flight[number]
+                self._leave(pending, freed)
+            if failed:
+                returned.append((pending, item))
+            else:
+                pending.deliver(payload, final, item.queue_us, item.compute_us)
+        for load in bundle.loads:
+            self._take_load(load, freed)
+        if bundle.draining and not self.draining:
+            self._drain()
+        for pending, item in returned:
+            self._sink.returned(pending, self._worker, error_of(item), item.not_started)
+        for target in freed:
+            self._sink.freed(target)
+
+    @staticmethod
+    def _leave(pending: Pending, freed: dict[TargetState, None]) -> None:
+        lane = pending.lane
+        if lane is not None:
+            pending.lane = None
+            lane.in_flight -= 1
+            if lane.home is not None and lane.home.queue:
+                freed[lane.home] = None
+
+    def _take_load(self, load: TargetLoad, freed: dict[TargetState, None]) -> None:
+        lane = self.lane(load.target)
+        if self.draining:
+            return
+        changed, home = lane.update(load), lane.home
+        if home is None:
+            return
+        if changed:
+            self._sink.changed(home)
+        if home.queue:
+            freed[home] = None
+
+    def _drain(self) -> None:
+        log.info("worker draining", worker=self._worker)
+        self.draining = True
+        self.close_lanes()
+
+    def close_lanes(self) -> None:
+        """Lets no call be sent here until the worker tells its loads anew."""
+        for lane in self._lanes.values():
+            if lane.close() and lane.home is not None:
+                self._sink.changed(lane.home)
+
+    def hand_back(self, error: MeshError) -> None:
+        """The stream has ended: gives every call on it back to the dispatcher."""
+        self.close_lanes()
+        self.draining = False
+        lost, self._in_flight, self._outbox = self._in_flight, {}, []
+        self._cancels.clear()
+        for lane in self._lanes.values():
+            lane.in_flight = 0
+        for pending in lost.values():
+            pending.lane = None
+            self._sink.returned(pending, self._worker, error, not pending.sent)
+
+    def give_up(self) -> list[Pending]:
+        """Takes out every call that is still under way; nothing will be sent any more."""
+        self.close_lanes()
+        left, self._in_flight = self._in_flight, {}
+        for pending in left.values():
+            pending.lane = None
+        return list(left.values())
+
+
+def error_of(item: ResultItem) -> MeshError:
+    """Returns the error in a result; Internal if what the worker sent can't be read."""
+    try:
+        return from_status(item.error)
+    except DecodeError:
+        return Internal(f"a worker sent an error that can't be read (code {item.error.code})")
+
+
+def fill(item: WorkItem, pending: Pending, now: float) -> None:
+    """Writes a call into a new item of a bundle. Absent things are not written: setting a field has a price."""
+    call = pending.call
+    pending.sent = True
+    pending.attempts += 1
+    item.id = pending.id
+    item.kind = pending.kind
+    item.target = pending.lane.target if pending.lane is not None else ""
+    item.payload = call.payload
+    if call.deadline is not None:
+        item.timeout_us = max(1, int((call.deadline - now) * 1e6))
+    if call.priority:
+        item.priority = call.priority
+    if pending.trace is not None:
+        item.traceparent, item.tracestate = pending.trace
+    elif call.traceparent:
+        item.traceparent = call.traceparent
+        item.tracestate = call.tracestate
