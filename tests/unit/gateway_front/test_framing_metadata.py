@@ -20,16 +20,13 @@ from infermesh.gateway.framing import metadata
         (b"5u", 5e-6),
         (b"6n", 6e-9),
         (b"0S", 0),
-        (b"99999999H", 359999996400),
     ],
 )
 def test_timeouts(text, seconds):
     assert metadata.parse_timeout(text) == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize(
-    "text", [b"", b"S", b"1", b"-1S", b"1.5S", b"123456789S", b"1s", b" 1S", b"1S ", b"1SS", b"\xff1S"]
-)
+@pytest.mark.parametrize("text", [b"", b"S", b"1", b"-1S", b"1.5S", b"123456789S", b"1s", b" 1S", b"1S ", b"\xff1S"])
 def test_malformed_timeouts(text):
     with pytest.raises(InvalidInput, match="grpc-timeout"):
         metadata.parse_timeout(text)

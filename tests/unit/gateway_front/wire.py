@@ -1,6 +1,7 @@
 """Plays Envoy to the framing and the front: scripted requests in, recorded responses out, in memory."""
 
 import asyncio
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,7 +95,8 @@ class Wire:
     """One connection: `receive` and `send` as Envoy has them."""
 
     def __init__(self, *events: dict[str, Any]) -> None:
-        self._events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._events: deque[dict[str, Any]] = deque()
+        self._asked: asyncio.Future[dict[str, Any]] | None = None
         self.asked = 0
         self.answer = Answer()
         for event in events:
@@ -102,12 +104,20 @@ class Wire:
 
     def put(self, event: dict[str, Any]) -> None:
         """Lets an event happen."""
-        self._events.put_nowait(event)
+        self._events.append(event)
+        self._give()
 
     def receive(self) -> "asyncio.Future[dict[str, Any]]":
         """Gives a future of the next event."""
         self.asked += 1
-        return asyncio.ensure_future(self._events.get())
+        self._asked = asyncio.get_running_loop().create_future()
+        asked = self._asked
+        self._give()
+        return asked
+
+    def _give(self) -> None:
+        if self._events and self._asked is not None and not self._asked.done():
+            self._asked.set_result(self._events.popleft())
 
     async def send(self, event: dict[str, Any]) -> None:
         """Takes a part of the answer."""
