@@ -144,6 +144,22 @@ def run(main: Callable[[Sequence[str]], Awaitable[Any]], argv: Sequence[str] | N
     try:
         uvloop.run(start())
     except ConfigError as error:
-        print(f"infermesh: {error.message}", file=sys.stderr)
-        return 2
+        return _refuse(error)
+    except BaseExceptionGroup as group:  # out of a task group
+        cause = _only_config_error(group)
+        if cause is None:
+            raise
+        return _refuse(cause)
     return 0
+
+
+def _refuse(error: ConfigError) -> int:
+    print(f"infermesh: {error.message}", file=sys.stderr)
+    return 2
+
+
+def _only_config_error(group: BaseExceptionGroup[BaseException]) -> ConfigError | None:
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    return leaf if isinstance(leaf, ConfigError) else None

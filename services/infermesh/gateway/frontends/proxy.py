@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 from starlette.routing import BaseRoute
 
-from infermesh.errors import PermissionDenied
+from infermesh.errors import NotReady, PermissionDenied
 from infermesh.gateway.framing.failure import RpcFailure
 from infermesh.gateway.framing.methods import Context, Method, Methods
 from infermesh.gateway.frontends.base import Parts
@@ -25,6 +25,7 @@ from infermesh.v1 import (
 
 _OPERATIONS: Final = ("GetOperation", "ListOperations", "WaitOperation", "CancelOperation", "DeleteOperation")
 _INTERNAL: Final = frozenset({"/infermesh.v1.SchedulerService/Heartbeat"})
+_NOT_CONNECTED: Final = ("connections to all backends failing", "failed to connect to all addresses")  # gRPC's words
 _STANDING: Final = frozenset({"/infermesh.v1.SchedulerService/WatchRoutes"})
 
 
@@ -110,9 +111,18 @@ class Forward:
             call.cancel()
 
 
-def failure_of(error: grpc.aio.AioRpcError) -> RpcFailure:
-    """Returns the same status for our caller, with its details and trailing metadata."""
-    return RpcFailure(error.code().value[0], error.details() or "", _pairs(error.trailing_metadata(), DETAILS_KEY))
+def failure_of(error: grpc.aio.AioRpcError) -> Exception:
+    """Returns what ends our caller's call: the same status, with its details and trailing metadata.
+
+    A status that the service did not send, because the way to it is broken, is told in words that name no address.
+    """
+    trailing = _pairs(error.trailing_metadata(), DETAILS_KEY)
+    text = error.details() or ""
+    if error.code() is not grpc.StatusCode.UNAVAILABLE or trailing:
+        return RpcFailure(error.code().value[0], text, trailing)
+    if text.startswith(_NOT_CONNECTED):  # not begun, so that it may be repeated
+        return NotReady("the service behind the gateway can't be reached at the moment: try again", retry_after=1.0)
+    return NotReady("the connection to the service behind the gateway broke during the call")
 
 
 def _options(context: Context) -> dict[str, Any]:
