@@ -10,6 +10,7 @@ from infermesh.gateway.calls import Call
 from infermesh.gateway.deadlines import Deadlines
 from infermesh.gateway.directory import Directory
 from infermesh.gateway.fleet import Fleet
+from infermesh.gateway.holding import Holds
 from infermesh.gateway.parking import Parking
 from infermesh.gateway.pending import Pending, PendingStream
 from infermesh.gateway.retries import Retries
@@ -42,6 +43,7 @@ class Dispatcher:
         self._tracing = tracing
         self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
         self._parking = Parking(self._loop)
+        self._holds = Holds(self._loop, limits.hold)
         self._retries = Retries(limits, self._loop.time())
         self._arrived = 0
         self._stopped = False
@@ -71,8 +73,6 @@ class Dispatcher:
         """Returns the calls that have begun and not ended."""
         waiting = sum(target.waiting() for target in self._directory)
         return waiting + len(self._parking) + sum(len(link.calls) for link in self._fleet)
-
-    # -- the way of a call -----------------------------------------------------------------------------------------
 
     def _begin(self, pending: Pending) -> None:
         call = pending.call
@@ -130,8 +130,6 @@ class Dispatcher:
         else:
             pending.fail(error)
 
-    # -- the owner of calls ----------------------------------------------------------------------------------------
-
     def withdraw(self, pending: Pending) -> None:
         """Takes a call out of wherever it is."""
         target = pending.target
@@ -160,8 +158,6 @@ class Dispatcher:
     def _expire(self, pending: Pending) -> None:
         self.withdraw(pending)
         pending.fail(admission.too_late(pending.call))
-
-    # -- what links tell -------------------------------------------------------------------------------------------
 
     def returned(self, pending: Pending, worker: str, error: MeshError, not_started: bool) -> None:
         """Sends a call again that came back from a worker without an answer, or ends it with `error`."""
@@ -205,19 +201,8 @@ class Dispatcher:
 
     def changed(self, target: TargetState) -> None:
         """Sends what waits for a target that is back, or begins to count the time that it is away."""
-        if target.live():
-            target.hopeful = True
-            target.stop_hold()
+        if self._holds.look(target):
             self.freed(target)
-        elif target.hopeful and target.hold_timer is None and target.routed:
-            target.hold_timer = self._loop.call_later(self._limits.hold, self._give_up, target)
-
-    def _give_up(self, target: TargetState) -> None:
-        target.hold_timer, target.hopeful = None, False
-        for pending in target.drain():
-            pending.fail(admission.no_worker(pending.call, self._limits.hold, target.route.retry_after))
-
-    # -- what the routes tell --------------------------------------------------------------------------------------
 
     def refresh(self) -> None:
         """Brings workers and targets in line with the routes; calls whose target is gone are resolved anew."""
