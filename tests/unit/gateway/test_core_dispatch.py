@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from typing import NoReturn
 
 import pytest
 
@@ -540,5 +541,57 @@ def test_no_call_fails_through_restarts_of_the_scheduler() -> None:
             found = await outcomes(calls)
         assert set(found) == {b"a|digits/1|x", b"b|digits/1|x"}
         assert min(len(a.received), len(b.received)) > 500
+
+    run(scenario())
+
+
+def test_a_policy_that_fails_costs_the_choice_and_not_the_call() -> None:
+    async def scenario() -> None:
+        a, b = SimWorker("a", {TARGET: 9}), SimWorker("b", {TARGET: 9})
+        async with SimMesh(a, b) as mesh:
+            await mesh.route(deployed({"1": [a, b]}))
+            [target] = mesh.core._directory
+
+            def broken(candidates: object, rng: object) -> NoReturn:
+                raise ZeroDivisionError
+
+            target.choose = broken
+            assert all(isinstance(answer, bytes) for answer in await outcomes([mesh.infer() for _ in range(10)]))
+        assert len(a.received) == len(b.received) == 5
+
+    run(scenario())
+
+
+def test_weights_of_workers_are_followed_as_snapshots_change_them() -> None:
+    async def scenario() -> None:
+        a, b = SimWorker("a", {TARGET: 2_000}), SimWorker("b", {TARGET: 2_000})
+        async with SimMesh(a, b) as mesh:
+            await mesh.route(deployed({"1": [a, b]}, policy="weighted"))
+            routes = snapshot(deployed({"1": [a, b]}, policy="weighted"), workers=[a, b], revision=2)
+            routes.workers[0].weight = 9.0
+            mesh.scheduler.publish(routes)
+            await settle()
+            await outcomes([mesh.infer() for _ in range(1_000)])
+        assert 850 < len(a.received) < 950
+
+    run(scenario())
+
+
+def test_a_restarted_worker_gets_a_stream_of_its_own() -> None:
+    async def scenario() -> None:
+        worker = SimWorker("a", {TARGET: 4}, seconds=1)
+        async with SimMesh(worker) as mesh:
+            await mesh.route(deployed({"1": [worker]}))
+            earlier = mesh.infer()
+            await settle()
+            routes = snapshot(deployed({"1": [worker]}), workers=[worker], revision=2)
+            routes.workers[0].incarnation = "2"
+            mesh.scheduler.publish(routes)
+            await settle()
+            assert len(worker.sessions) == 2
+
+            assert await mesh.infer() == await earlier
+            await settle()
+            assert len(worker.sessions) == 1
 
     run(scenario())
