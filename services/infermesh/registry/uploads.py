@@ -118,16 +118,18 @@ class Uploads:
             await asyncio.wait([older])
         if await self._threads.run(self._store.size, record.digest) == record.size:
             return
-        partial = await self._threads.run(self._store.open, record.id)
+        opened: list[Partial] = []  # a cancelled call that opened it would have nowhere else to leave it
         result = "failed"
         try:
-            result = await self._write(record, partial, messages)
+            await self._threads.run(lambda: opened.append(self._store.open(record.id)))
+            result = await self._write(record, opened[0], messages)
         except InvalidInput as error:
             result = "mismatch" if error.reason == "DIGEST_MISMATCH" else result
             raise
         finally:
             self._ended.labels(result).inc()
-            await self._threads.run(partial.close)  # durable, so that it can be taken up again
+            for partial in opened:
+                await self._threads.run(partial.close)  # durable, so that it can be taken up again
 
     async def _write(
         self, record: UploadRecord, partial: Partial, messages: AsyncIterator[UploadArtifactRequest]
