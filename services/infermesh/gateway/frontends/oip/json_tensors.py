@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from infermesh import tensors
+from infermesh import datatypes, tensors
 from infermesh.errors import BadTensor, InvalidInput
 
 _NO_JSON: Final = frozenset({"FP16", "BF16"})
@@ -18,11 +18,11 @@ def to_raw(name: str, datatype: str, shape: list[int], data: Any) -> bytes:
     if not isinstance(data, list):
         raise BadTensor.of(name, "a list as data", type(data).__name__)
     flat = _flatten(name, data)
-    count = tensors.elements(shape)
+    count = datatypes.elements(shape)
     if len(flat) != count:
         raise BadTensor.of(name, f"{count} elements for shape {shape}", f"{len(flat)}")
     if datatype == "BYTES":
-        return tensors.encode_bytes(_strings(name, flat))
+        return datatypes.encode_bytes(_strings(name, flat))
     return tensors.encode(_numbers(name, datatype, flat))
 
 
@@ -65,10 +65,11 @@ def _numbers(name: str, datatype: str, flat: list[Any]) -> tensors.Array:
     if wanted.kind == "b" and any(item not in (0, 1) for item in flat):
         raise BadTensor.of(name, "true, false, 0 or 1 for BOOL", "another number")
     try:
-        return np.array(flat, dtype=wanted)
-    except OverflowError as error:
+        with np.errstate(over="raise"):  # a number that is too large must not become infinite
+            return np.array(flat, dtype=wanted)
+    except (OverflowError, FloatingPointError) as error:
         info = np.iinfo(wanted) if wanted.kind in "iu" else None
-        span = f"{info.min} to {info.max}" if info else "a double"
+        span = f"{info.min} to {info.max}" if info else f"a {wanted.name}"
         raise BadTensor.of(name, f"{datatype} elements within {span}", "one beyond") from error
 
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from infermesh import tensors
+from infermesh import datatypes
 from infermesh.errors import BadTensor, InvalidInput
 from infermesh.gateway.frontends.http import parse_json
 from infermesh.gateway.frontends.oip import json_tensors
@@ -58,7 +58,7 @@ def read_raw(model: str, version: str, signature: Signature, binary: bytes) -> t
     shape = _raw_shape(spec.name, spec.datatype, list(spec.shape), binary)
     message = oip.ModelInferRequest(model_name=model, model_version=version)
     message.inputs.add(name=spec.name, datatype=spec.datatype, shape=shape)
-    message.raw_input_contents.append(tensors.encode_bytes([binary]) if spec.datatype == "BYTES" else binary)
+    message.raw_input_contents.append(datatypes.encode_bytes([binary]) if spec.datatype == "BYTES" else binary)
     return message, Wish(True, {})
 
 
@@ -87,7 +87,7 @@ def _read_input(message: oip.ModelInferRequest, item: Any, binary: bytes, at: in
     if not isinstance(item, dict):
         raise InvalidInput(f"inputs: expected objects, got {type(item).__name__}")
     name, shape = _name(item, "inputs"), _shape(item)
-    datatype = tensors.check_datatype(_text(item, "datatype"))
+    datatype = datatypes.check_datatype(_text(item, "datatype"))
     parameters = _object(item, "parameters")
     size = parameters.pop("binary_data_size", None)
     added = message.inputs.add(name=name, datatype=datatype, shape=shape)
@@ -122,7 +122,7 @@ def _raw_shape(name: str, datatype: str, shape: list[int], binary: bytes) -> lis
     if len(unknown) > 1:
         raise BadTensor.of(name, "at most one unknown dimension for a raw request", f"shape {shape}")
     if unknown:
-        known = tensors.elements(size for size in concrete if size != -1) * tensors.ITEM_SIZES[datatype]
+        known = datatypes.elements(size for size in concrete if size != -1) * datatypes.ITEM_SIZES[datatype]
         concrete[unknown[0]] = len(binary) // known if known else 0
     return concrete
 
