@@ -7,7 +7,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from infermesh.errors import Internal, InvalidInput, MeshError, ModelFailed
+import structlog
+
+from infermesh.errors import Internal, InvalidInput, MeshError, ModelFailed, WorkerLost
 from infermesh.mesh.clock import Clock
 from infermesh.worker import results
 from infermesh.worker.calls import Call
@@ -46,6 +48,7 @@ class Executor:
         self._codec, self._clock, self._measures, self._statistics = codec, clock, measures, statistics
         self._freed = freed
         self._last_end = 0.0
+        self._log = structlog.get_logger(__name__)
 
     def attach(self, runner: Runner) -> None:
         """Takes a loaded runner, and what it measured."""
@@ -73,6 +76,16 @@ class Executor:
         future.add_done_callback(partial(self._finished, batch))
 
     def _finished(self, batch: Batch, future: asyncio.Future[RunResult]) -> None:
+        try:
+            self._take_back(batch, future)
+        except Exception as error:
+            # a fault of ours: whatever it is, no caller may wait for ever
+            self._log.error("batch was not answered", exc_info=error)
+            self.batches.pop(batch, None)
+            self.fail(batch.calls, error)
+            self._freed()
+
+    def _take_back(self, batch: Batch, future: asyncio.Future[RunResult]) -> None:
         error = Internal("the run was cancelled") if future.cancelled() else future.exception()
         if error is not None:
             self._failed(batch, error)
@@ -88,6 +101,8 @@ class Executor:
     def _failed(self, batch: Batch, error: BaseException) -> None:
         del self.batches[batch]
         waiting = [call for call in batch.calls if not call.done]
+        if isinstance(error, WorkerLost):
+            self.runner = None  # what still waits was not begun, and must not be: it is given back by `detach`
         if isinstance(error, InvalidInput | ModelFailed) and len(batch.calls) > 1 and self.runner is not None:
             # one of them is bad (many models fail on what they should refuse); which one shows when each runs alone
             for call in waiting:

@@ -251,6 +251,40 @@ async def test_detach_gives_back_what_waits_as_not_started_and_a_new_runner_goes
     assert (await answer).error is None
 
 
+async def test_a_fault_of_ours_leaves_no_caller_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    model, runner = held(clock), FakeRunner()
+    model.attach(runner)
+    call, answer = call_of(model, clock.now)
+    model.submit(call)
+    await turns()
+
+    def broken(*args: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(model._executor.time, "observe", broken)
+    runner.answer(0)
+    assert isinstance((await answer).error, RuntimeError)
+    await asyncio.wait_for(model.until_idle(), 1)
+
+
+async def test_nothing_more_is_given_to_a_runner_that_died() -> None:
+    clock = Clock()
+    model = held(clock)
+    runner = FakeRunner(times=((1, 1.0),))
+    model.attach(runner)
+    model.submit(call_of(model, clock.now)[0])
+    await turns()
+    call, answer = call_of(model, clock.now)
+    model.submit(call)
+    runner.fail(0, WorkerLost("died"))
+    await turns()
+    assert len(runner.runs) == 1
+    assert not answer.done()
+    model.detach(WorkerLost("died"))
+    assert (await answer).not_started
+
+
 @pytest.mark.parametrize(
     ("times", "limit", "credit"),
     [

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infermesh.datatypes import encode_bytes
 from infermesh.errors import BadTensor, InvalidInput, MeshError, Unsupported
 from infermesh.oip.v2 import grpc_service_pb2 as oip
-from infermesh.tensors import encode_bytes
 from infermesh.worker.oip_codec import Codec
 from infermesh.worker.oip_request import Wanted
 from tests.unit.worker.worker_fakes import floats, request_of, version_of

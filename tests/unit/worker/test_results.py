@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infermesh.datatypes import decode_bytes, encode_bytes
 from infermesh.errors import Internal, InvalidInput
 from infermesh.oip.v2 import grpc_service_pb2 as oip
-from infermesh.tensors import decode_bytes, encode, encode_bytes
+from infermesh.tensors import encode
 from infermesh.worker.calls import Call
 from infermesh.worker.classification import top_classes
 from infermesh.worker.frames import Output
