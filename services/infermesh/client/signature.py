@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from infermesh import tensors
+from infermesh import datatypes, tensors
 from infermesh.errors import BadTensor, InvalidInput
 from infermesh.tensors import Array
 from infermesh.v1 import model_pb2, tensor_pb2
@@ -57,7 +57,7 @@ def _specs(specs: Specs) -> list[tensor_pb2.TensorSpec]:
         if any(size < -1 or size == 0 for size in shape):
             raise InvalidInput(f"signature: tensor '{name}': expected sizes above 0 or -1, got {list(shape)}")
     return [
-        tensor_pb2.TensorSpec(name=name, datatype=tensors.check_datatype(datatype), shape=shape)
+        tensor_pb2.TensorSpec(name=name, datatype=datatypes.check_datatype(datatype), shape=shape)
         for name, (datatype, shape) in specs.items()
     ]
 

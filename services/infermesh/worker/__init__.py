@@ -1,1 +1,1 @@
-"""The worker room: loads model versions on a device, forms batches and runs them. Nobody imports it but its own main."""
+"""The worker room: loads model versions on a device, forms batches and runs them. Only its own main imports it."""

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from infermesh.datatypes import encode_bytes
 from infermesh.errors import InvalidInput
-from infermesh.tensors import decode, encode_bytes
+from infermesh.tensors import decode
 
 
 def top_classes(

@@ -7,9 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from infermesh.datatypes import encode_bytes
 from infermesh.errors import BadTensor
 from infermesh.oip.v2 import grpc_service_pb2 as oip
-from infermesh.tensors import encode_bytes, numpy_dtype
+from infermesh.tensors import numpy_dtype
 
 _FIELDS: Final[dict[str, str]] = {
     "BOOL": "bool_contents",

@@ -10,9 +10,9 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from infermesh.datatypes import ITEM_SIZES, elements
 from infermesh.errors import BadTensor, InvalidInput
 from infermesh.oip.v2 import grpc_service_pb2 as oip
-from infermesh.tensors import ITEM_SIZES, elements
 from infermesh.v1 import model_pb2, tensor_pb2
 from infermesh.worker.contents import count_bytes, raw_of
 from infermesh.worker.oip_memo import Bytes, Memo

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from infermesh.datatypes import ITEM_SIZES
 from infermesh.errors import Internal
-from infermesh.tensors import ITEM_SIZES
 from infermesh.worker.calls import Call
 from infermesh.worker.classification import top_classes
 from infermesh.worker.contents import split_bytes

@@ -228,11 +228,11 @@ def test_sizes_are_short(size: int) -> None:
 
 
 def test_random_inputs_fit_every_datatype() -> None:
-    from infermesh import tensors
+    from infermesh import datatypes, tensors
 
     specs = [
         tensor_pb2.TensorSpec(name=datatype, datatype=datatype, shape=[-1, 3])
-        for datatype in [*tensors.ITEM_SIZES, "BYTES"]
+        for datatype in [*datatypes.ITEM_SIZES, "BYTES"]
         if datatype != "BF16"
     ]
     made = random_inputs(specs, 2, 0)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infermesh import tensors
+from infermesh import datatypes
 from infermesh.errors import BadTensor, InvalidInput
 from infermesh.registry.rules.digests import request_digest, version_digest
 from infermesh.registry.rules.versions import check_path, check_version
@@ -155,12 +155,12 @@ def test_samples_are_limited_in_size() -> None:
         check_version(wrong)
 
 
-@pytest.mark.parametrize("data", [tensors.encode_bytes([b"a"]), tensors.encode_bytes([b"a", b"b"])[:-1]])
+@pytest.mark.parametrize("data", [datatypes.encode_bytes([b"a"]), datatypes.encode_bytes([b"a", b"b"])[:-1]])
 def test_text_samples_are_counted_and_their_framing_checked(data: bytes) -> None:
     text = version()
     put("signature.inputs.0.datatype", "BYTES")(text)
     put("signature.inputs.0.shape", [-1])(text)
-    good = Tensor(name="x", datatype="BYTES", shape=[2], data=tensors.encode_bytes([b"", "ä".encode()]))
+    good = Tensor(name="x", datatype="BYTES", shape=[2], data=datatypes.encode_bytes([b"", "ä".encode()]))
     put("samples.0.inputs", [good])(text)
     check_version(text)
     put("samples.0.inputs.0.data", data)(text)

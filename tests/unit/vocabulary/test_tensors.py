@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from infermesh import tensors
+from infermesh import datatypes, tensors
 from infermesh.errors import BadTensor, InvalidInput
 
 KINDS = {
@@ -37,7 +37,7 @@ def test_arrays_survive_in_every_byte_order(data: st.DataObject) -> None:
     array = data.draw(hnp.arrays(np.dtype(kind).newbyteorder(order), SHAPES))
     assert tensors.datatype_of(array) == datatype
     raw = tensors.encode(array)
-    assert len(raw) == array.size * tensors.ITEM_SIZES[datatype]
+    assert len(raw) == array.size * datatypes.ITEM_SIZES[datatype]
     back = tensors.decode("x", datatype, array.shape, raw)
     assert back.dtype == np.dtype(kind).newbyteorder("<")
     np.testing.assert_array_equal(back, array)
@@ -80,12 +80,12 @@ def test_text_is_utf8(words: list[str]) -> None:
 )
 def test_every_kind_of_text_array_is_bytes(array: Any) -> None:
     assert tensors.datatype_of(array) == "BYTES"
-    assert tensors.decode_bytes("x", tensors.encode(array)) == [b"a", b"bc"]
+    assert datatypes.decode_bytes("x", tensors.encode(array)) == [b"a", b"bc"]
 
 
 def test_trailing_zeros_of_bytes_are_kept_in_object_arrays() -> None:
     array = np.array([b"a\x00", b"\x00"], dtype=object)
-    assert tensors.decode_bytes("x", tensors.encode(array)) == [b"a\x00", b"\x00"]
+    assert datatypes.decode_bytes("x", tensors.encode(array)) == [b"a\x00", b"\x00"]
 
 
 def test_bfloat16_travels_as_its_bits() -> None:
@@ -96,9 +96,9 @@ def test_bfloat16_travels_as_its_bits() -> None:
     np.testing.assert_array_equal(back.view(ml_dtypes.bfloat16), array)
 
 
-@given(st.sampled_from(sorted(tensors.ITEM_SIZES)), st.lists(st.integers(0, 5), max_size=3), st.integers(-3, 3))
+@given(st.sampled_from(sorted(datatypes.ITEM_SIZES)), st.lists(st.integers(0, 5), max_size=3), st.integers(-3, 3))
 def test_a_wrong_size_names_the_tensor(datatype: str, shape: list[int], off: int) -> None:
-    size = tensors.elements(shape) * tensors.ITEM_SIZES[datatype] + off
+    size = datatypes.elements(shape) * datatypes.ITEM_SIZES[datatype] + off
     if off == 0 or size < 0:
         return
     with pytest.raises(BadTensor) as caught:
@@ -117,8 +117,8 @@ def test_a_negative_size_is_refused(datatype: str, shape: list[int]) -> None:
 @pytest.mark.parametrize("shape", [[1] * 70, [0, 1 << 62, 1 << 62]])
 @pytest.mark.parametrize("datatype", ["FP32", "BYTES"])
 def test_a_shape_beyond_numpy_is_refused(datatype: str, shape: list[int]) -> None:
-    count = tensors.elements(shape)
-    data = tensors.encode_bytes([b"a"] * count) if datatype == "BYTES" else bytes(4 * count)
+    count = datatypes.elements(shape)
+    data = datatypes.encode_bytes([b"a"] * count) if datatype == "BYTES" else bytes(4 * count)
     with pytest.raises(BadTensor, match="image"):
         tensors.decode("image", datatype, shape, data)
 
@@ -126,10 +126,10 @@ def test_a_shape_beyond_numpy_is_refused(datatype: str, shape: list[int]) -> Non
 @given(st.binary(max_size=40))
 def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
     try:
-        items = tensors.decode_bytes("words", data)
+        items = datatypes.decode_bytes("words", data)
     except BadTensor:
         return
-    assert tensors.encode_bytes(items) == data
+    assert datatypes.encode_bytes(items) == data
 
 
 @pytest.mark.parametrize(
@@ -137,12 +137,12 @@ def test_any_bytes_decode_or_are_refused(data: bytes) -> None:
 )
 def test_lengths_past_the_end_are_refused(data: bytes) -> None:
     with pytest.raises(BadTensor, match="words"):
-        tensors.decode_bytes("words", data)
+        datatypes.decode_bytes("words", data)
 
 
 def test_the_number_of_elements_is_checked() -> None:
     with pytest.raises(BadTensor, match="2 elements") as caught:
-        tensors.decode("words", "BYTES", [2], tensors.encode_bytes([b"one"]))
+        tensors.decode("words", "BYTES", [2], datatypes.encode_bytes([b"one"]))
     assert caught.value.metadata["got"] == "1 elements"
 
 
@@ -157,18 +157,18 @@ def test_numpy_types_without_a_name(dtype: Any) -> None:
 @pytest.mark.parametrize("datatype", ["", "fp32", "FLOAT", "FP8", "STRING"])
 def test_datatypes_that_are_unknown(datatype: str) -> None:
     with pytest.raises(InvalidInput, match="datatype"):
-        tensors.check_datatype(datatype)
+        datatypes.check_datatype(datatype)
     with pytest.raises(InvalidInput, match="datatype"):
         tensors.numpy_dtype(datatype)
     with pytest.raises(InvalidInput, match="datatype"):
         tensors.decode("x", datatype, [1], bytes(4))
 
 
-@pytest.mark.parametrize("datatype", [*tensors.ITEM_SIZES, "BYTES"])
+@pytest.mark.parametrize("datatype", [*datatypes.ITEM_SIZES, "BYTES"])
 def test_datatypes_that_are_known(datatype: str) -> None:
-    assert tensors.check_datatype(datatype) == datatype
+    assert datatypes.check_datatype(datatype) == datatype
     dtype = np.dtype(tensors.numpy_dtype(datatype))
-    assert datatype == "BYTES" or dtype.itemsize == tensors.ITEM_SIZES[datatype]
+    assert datatype == "BYTES" or dtype.itemsize == datatypes.ITEM_SIZES[datatype]
 
 
 def test_decoding_copies_nothing() -> None:

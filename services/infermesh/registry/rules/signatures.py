@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 
-from infermesh import tensors
+from infermesh import datatypes
 from infermesh.errors import BadTensor, InvalidInput
 from infermesh.registry.rules.fields import bad, check_count
 from infermesh.v1.model_pb2 import ModelVersion, Sample, Signature
@@ -34,7 +34,7 @@ def _check_spec(field: str, spec: TensorSpec, max_batch_size: int) -> None:
     if not 1 <= len(spec.name) <= _NAME_MAX or not spec.name.isprintable():
         raise bad(f"{field}.name", f"1 to {_NAME_MAX} printable characters", spec.name)
     try:
-        tensors.check_datatype(spec.datatype)
+        datatypes.check_datatype(spec.datatype)
     except InvalidInput as error:
         raise bad(f"{field}.datatype", "a datatype of the Open Inference Protocol", spec.datatype) from error
     check_count(f"{field}.shape", len(spec.shape), 0, _RANK_MAX, "dimensions")
@@ -90,10 +90,10 @@ def _check_tensor(tensor: Tensor, spec: TensorSpec) -> None:
     if not fits or any(size < 0 for size in shape):
         raise BadTensor.of(tensor.name, f"shape {wanted}", f"{shape}")
     if tensor.datatype == "BYTES":
-        count = len(tensors.decode_bytes(tensor.name, tensor.data))
-        tensors.check_size(tensor.name, tensor.datatype, shape, count, "elements")
+        count = len(datatypes.decode_bytes(tensor.name, tensor.data))
+        datatypes.check_size(tensor.name, tensor.datatype, shape, count, "elements")
     else:
-        tensors.check_size(tensor.name, tensor.datatype, shape, len(tensor.data), "bytes")
+        datatypes.check_size(tensor.name, tensor.datatype, shape, len(tensor.data), "bytes")
 
 
 def _check_rows(field: str, given: Sequence[Tensor], max_batch_size: int) -> None:
