@@ -5,6 +5,7 @@ import time
 import psutil
 import pytest
 
+from infermesh import errors
 from infermesh.client import Client
 from tests.mesh.models import ROW, samples
 from tests.mesh.traffic import Traffic
@@ -19,7 +20,8 @@ def served(rough_client, files, fresh_id):
     rough_client.push(name, files.onnx(2), samples=samples(2))
     rough_client.deploy(name, version=1, replicas=2)
     yield name
-    rough_client.undeploy(name)
+    with Client(rough_client.address) as patient:
+        patient.undeploy(name)
 
 
 def wait_until(condition, what):
@@ -30,7 +32,10 @@ def wait_until(condition, what):
 
 
 def ready_workers(client, deployment):
-    return sum(version.ready_replicas for version in client.get_deployment(deployment).versions)
+    try:
+        return sum(version.ready_replicas for version in client.get_deployment(deployment).versions)
+    except errors.NotReady:  # the gateway has not found the registry again yet
+        return 0
 
 
 def test_a_worker_is_killed(rough_mesh, rough_client, served):
@@ -74,18 +79,16 @@ def test_the_scheduler_is_restarted(rough_mesh, rough_client, served):
         rough_mesh.kill("scheduler")
         traffic.more(500)
         rough_mesh.restart("scheduler")
-        wait_until(lambda: len(list(workers_or_none(rough_client))) == 2, "the workers did not come back")
+        wait_until(lambda: len(workers_or_none(rough_client)) == 2, "the workers did not come back")
         traffic.more(500)
     assert traffic.failures == []
     assert ready_workers(rough_client, served) == 2
 
 
 def workers_or_none(client):
-    from infermesh.errors import NotReady
-
     try:
         return list(client.workers())
-    except NotReady:
+    except errors.NotReady:
         return []
 
 
@@ -125,7 +128,10 @@ def test_the_registry_keeps_everything(rough_mesh, rough_client, served):
         assert (after.generation, after.traffic) == (before.generation, before.traffic)
 
 
-def test_the_gateway_is_restarted(rough_mesh, served):
+def test_the_gateway_is_killed_and_comes_back_where_it_was(rough_mesh, served):
+    envoy = psutil.Process(rough_mesh.processes["gateway"].pid).children(recursive=True)
+    rough_mesh.kill("gateway")
+    wait_until(lambda: not any(child.is_running() for child in envoy), "Envoy outlives its supervisor")
     rough_mesh.restart("gateway")
     with Client(rough_mesh.gateway) as client:
         wait_until(lambda: client.ready(served), "the gateway did not find its workers")

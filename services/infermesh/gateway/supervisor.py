@@ -102,9 +102,11 @@ class Supervisor:
         )
 
     async def _bound(self) -> str:
-        while not (address := await self._admin.address()):  # noqa: ASYNC110  # Envoy only answers questions
+        while True:  # Envoy only answers questions
+            with contextlib.suppress(OSError):  # it may be ending; then `_or_dead` says so
+                if address := await self._admin.address():
+                    return address
             await asyncio.sleep(0.01)
-        return address
 
     async def _or_dead(self, waiting: Any) -> Any:
         """Returns what `waiting` gives. Raises ConfigError if Envoy dies first."""
