@@ -52,9 +52,13 @@ def find_address(address: str, home: Path) -> str:
 
 
 @contextmanager
-def connected(address: str, home: Path, timeout: float = 30.0) -> Iterator["Client"]:
-    """Gives a client of the mesh at `address`, or of the one on `home`; closes it at the end. Raises NotFound."""
-    from infermesh.client import Client  # brings grpc and numpy, which `--help` can do without
+def connected(address: str, home: Path, timeout: float = 30.0, *, patient: bool = True) -> Iterator["Client"]:
+    """Gives a client of the mesh at `address`, or of the one on `home`; closes it at the end. Raises NotFound.
 
-    with Client(find_address(address, home), timeout=timeout) as client:
+    A `patient` one repeats safe calls while the mesh is away for a moment.
+    """
+    from infermesh.client import Client, Retry  # bring grpc and numpy, which `--help` can do without
+
+    retry = Retry() if patient else Retry(attempts=1)
+    with Client(find_address(address, home), timeout=timeout, retry=retry) as client:
         yield client

@@ -1,7 +1,7 @@
 """`infermesh push`."""
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,17 +38,13 @@ def push(
     home: Home = DEFAULT_HOME,
     output: Output = Format.table,
 ) -> None:
-    """Store model files as the next version of a model.
-
-    What the registry already has is not sent again; an upload that was cut goes on where it stood.
-    """
+    """Store model files as the next version of a model. What the registry already has is not sent again."""
     signature = parse_specs(inputs or [], outputs or [])
     known = signature or _described(files)
-    listed: Path | Mapping[str, Path] = files[0] if len(files) == 1 else {path.name: path for path in files}
     with connected(address, home) as client, _progress(output) as progress:
         version = client.push(
             name or _default_name(files[0]),
-            listed,
+            files[0] if len(files) == 1 else {path.name: path for path in files},
             backend=backend,
             signature=signature,
             samples=[read_sample(path, known) for path in sample or []],

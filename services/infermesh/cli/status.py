@@ -39,7 +39,7 @@ def status(
     output: Output = Format.table,
 ) -> None:
     """Show workers, versions, traffic and load. Exits with 1 if the mesh does not answer."""
-    with connected(address, home, timeout=5.0) as client:
+    with connected(address, home, timeout=5.0, patient=False) as client:
         if watch:
             _watch(client, interval, output)
             return

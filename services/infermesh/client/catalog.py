@@ -10,7 +10,7 @@ from infermesh.client import methods
 from infermesh.client.connection import Connection
 from infermesh.client.package import draft_version, list_files
 from infermesh.client.signature import Arrays
-from infermesh.client.uploads import LocalFile, Progress, Upload, measure
+from infermesh.client.uploads import Progress, Upload, measure
 from infermesh.v1 import model_pb2, model_service_pb2
 
 
@@ -43,28 +43,26 @@ class CatalogCalls:
         `infermesh.client.signature`) is read from .onnx and .pt2 files, or else from the samples. `samples` are pairs
         of inputs and expected outputs, {name: array}, batch first; every worker must reproduce them before the version
         is routed to. `max_batch_size` None means: as the file or the signature allows; 0: no batch dimension.
-        `memory_bytes` is what one loaded copy takes; 0 lets the scheduler estimate it. `progress` is called with bytes
-        sent and bytes in all.
+        `memory_bytes` is what a loaded copy takes; 0 leaves it to the scheduler. `progress` gets bytes sent and in all.
 
         Raises InvalidInput (a bad id, or a signature that can't be inferred), BadTensor (a sample that the signature
         doesn't fit), DataLoss (a file that changed while it was sent), NotReady when the registry stays away.
         """
         names.check_id("model", model)
         local = await asyncio.to_thread(list_files, files)
-        draft = await asyncio.to_thread(
-            draft_version, local, backend, signature, samples, max_batch_size, dict(options or {})
-        )
+        content = (local, backend, signature, samples, max_batch_size, dict(options or {}))
+        draft = await asyncio.to_thread(draft_version, *content)
         draft.device, draft.memory_bytes = device, memory_bytes
         draft.labels.update(labels or {})
-        measured = [await asyncio.to_thread(measure, path, source) for path, source in local.items()]
-        draft.files.extend(file.described() for file in measured)
-        await self._upload(measured, progress)
+        draft.files.extend(await self._upload(local, progress))
         request = model_service_pb2.CreateModelVersionRequest(
             parent=names.model_name(model), version=draft, request_id=str(uuid.uuid4()), create_model=True
         )
         return await self._connection.call(methods.CREATE_VERSION, request)
 
-    async def _upload(self, files: Sequence[LocalFile], progress: Progress | None) -> None:
+    async def _upload(self, local: Mapping[str, Path], progress: Progress | None) -> list[model_pb2.ModelFile]:
+        """Brings every file to the registry and returns how they are described there."""
+        files = [await asyncio.to_thread(measure, path, source) for path, source in local.items()]
         total, done = sum(file.size for file in files), 0
         for file in files:
             before = done
@@ -75,6 +73,7 @@ class CatalogCalls:
 
             await Upload(self._connection, file, report).run()
             done += file.size
+        return [file.described() for file in files]
 
     def models(self, *, prefix: str = "") -> AsyncIterator[model_pb2.Model]:
         """Yields the models in the order of their ids, those whose id begins with `prefix`."""

@@ -53,23 +53,17 @@ class DeploymentCalls:
         `model` defaults to the deployment's id. Calls go to `version` (a number, an alias that is followed when it
         moves, or `latest`), or are shared by `traffic`: {version: weight}. A new deployment without either gets the
         newest version there is now. `replicas` is the number of workers that hold each version; `device` any, cpu,
-        cuda, mps or xpu; `policy` round_robin, random, least_load or weighted; `batching` see the function of that
-        name; `labels` replaces all labels.
+        cuda, mps or xpu; `policy` round_robin, random, least_load or weighted; `labels` replaces all labels.
 
         With `wait` it returns once every version answers calls, at most `timeout` seconds later; `watch` is called
         with the progress meanwhile. Raises LoadFailed or FailedPrecondition with the reason if a version can't be
         loaded (what served before goes on serving), NotFound, InvalidInput, DeadlineExceeded.
         """
         names.check_id("deployment", deployment)
-        given = {
-            "traffic": _targets(version, traffic),
-            "replicas": replicas,
-            "device": device,
-            "policy": policy,
-            "batching": batching,
-            "labels": labels,
-        }
-        operation = await self._create_or_update(deployment, model, {k: v for k, v in given.items() if v is not None})
+        wanted = _targets(version, traffic)
+        fields = dict(traffic=wanted, replicas=replicas, device=device, policy=policy, batching=batching, labels=labels)
+        given = {field: value for field, value in fields.items() if value is not None}
+        operation = await self._create_or_update(deployment, model, given)
         if wait:
             return await finished(self._connection, operation, deployment, timeout=timeout, watch=watch)
         return await self.get_deployment(deployment)

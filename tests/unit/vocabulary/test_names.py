@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from infermesh import names
 from infermesh.errors import InvalidInput
 
-IDS = st.from_regex(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?", fullmatch=True).filter(lambda text: ".." not in text)
+ENDS = st.sampled_from("az09")
+IDS = st.builds("{}{}{}".format, ENDS, st.text("ab9_-.", max_size=61), ENDS).filter(lambda text: ".." not in text)
 VERSIONS = st.integers(1, 10**17)
 
 
