@@ -86,13 +86,17 @@ class Codec:
         except DecodeError as error:
             raise InvalidInput("request: expected a serialised ModelInferRequest, got bytes that are none") from error
         request = self.read(message)
-        if self._memorable and message.raw_input_contents:
-            places = [self._by_name[tensor.name].at for tensor in message.inputs]
-            if self._memo.learn(payload, [len(raw) for raw in message.raw_input_contents], len(self._known)):
-                # the memo gives raw contents in the request's order, we want the signature's
-                order = sorted(range(len(places)), key=places.__getitem__)
-                self._known.append((replace(request, buffers=[]), None if order == list(range(len(order))) else order))
+        if self._memorable and message.raw_input_contents and message.SerializeToString() == payload:
+            self._learn(payload, message, request)
         return request
+
+    def _learn(self, payload: bytes, message: oip.ModelInferRequest, request: Request) -> None:
+        sizes = [len(raw) for raw in message.raw_input_contents]
+        if self._memo.learn(payload, request.id, sizes, len(self._known)):
+            # the memo gives raw contents in the request's order, we want the signature's
+            places = [self._by_name[tensor.name].at for tensor in message.inputs]
+            order = sorted(range(len(places)), key=places.__getitem__)
+            self._known.append((replace(request, buffers=[]), None if order == list(range(len(order))) else order))
 
     def read(self, message: oip.ModelInferRequest) -> Request:
         """Returns the checked request. Raises InvalidInput or Unsupported."""

@@ -51,9 +51,15 @@ class Memo:
             raws.append(payload[data : data + size] if size <= _COPIED else memoryview(payload)[data : data + size])
         return form.number, payload[begin + 2 : end], raws
 
-    def learn(self, payload: bytes, sizes: list[int], number: int) -> bool:
-        """Remembers the form of a payload whose raw contents have these sizes; False if it has an unusual layout."""
+    def learn(self, payload: bytes, id: str, sizes: list[int], number: int) -> bool:
+        """Remembers the form of a payload with this id and raw contents of these sizes.
+
+        False if it has an unusual layout. The payload must be as protobuf itself would write it, so that no field
+        comes twice: of two ids the parser takes the last, and we would take the first.
+        """
         begin, end = _id_place(payload)
+        if payload[begin + 2 : end] != id.encode():
+            return False  # an id too long to step over
         at, raws = len(payload), []
         for size in reversed(sizes):
             head = bytes((_RAW,)) + _varint(size)

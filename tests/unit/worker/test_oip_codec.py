@@ -286,12 +286,29 @@ def test_a_remembered_form_gives_exactly_what_parsing_gives(
 ) -> None:
     remembering = codec_of()
     payloads = [message.SerializeToString() for message in messages]
+    payloads += payloads  # the second time they are remembered, where they can be
     # and bytes that look almost like one that is remembered
     payloads += [
         payload[: at % len(payload)] + noise + payload[at % len(payload) + len(noise) :] for payload in payloads
     ]
     for payload in payloads:
         assert outcome(remembering, payload) == outcome(codec_of(), payload)
+
+
+@pytest.mark.parametrize("id", ["", "7", "x" * 127, "x" * 128, "é" * 100])
+def test_the_id_is_kept_however_long_it_is_and_however_often_it_comes(id: str) -> None:
+    codec = codec_of()
+    for _ in range(3):
+        assert codec.parse(request_of(id=id).SerializeToString()).id == id
+
+
+def test_of_two_ids_the_last_one_counts_as_in_protobuf() -> None:
+    codec = codec_of()
+    twice = oip.ModelInferRequest(id="first").SerializeToString() + request_of(id="last").SerializeToString()
+    assert [codec.parse(twice).id for _ in range(3)] == ["last"] * 3
+    equal = oip.ModelInferRequest(id="same").SerializeToString() + request_of(id="same").SerializeToString()
+    other = equal.replace(b"same", b"diff", 1)
+    assert [codec.parse(payload).id for payload in (equal, equal, other)] == ["same"] * 3
 
 
 def outcome(codec: Codec, payload: bytes) -> Any:
