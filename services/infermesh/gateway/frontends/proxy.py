@@ -3,6 +3,7 @@
 Messages are never decoded. What is of no concern to clients is refused by name.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import grpc
 import grpc.aio
 from starlette.routing import BaseRoute
 
-from infermesh.errors import NotReady, PermissionDenied
+from infermesh.errors import MeshError, NotReady, PermissionDenied
 from infermesh.gateway.framing.failure import RpcFailure
 from infermesh.gateway.framing.methods import Context, Method, Methods
 from infermesh.gateway.frontends.base import Parts
@@ -85,13 +86,18 @@ class Forward:
     async def one(self, request: Any, context: Context) -> bytes:
         """Returns the one response."""
         kind = self._channel.stream_unary if self._client_stream else self._channel.unary_unary
-        call: Any = kind(context.path)(request, **_options(context))
+        source = Source(request) if self._client_stream else request
+        call: Any = kind(context.path)(source, **_options(context))
         try:
             response: bytes = await call
             context.initial = _pairs(await call.initial_metadata())
             context.trailing = _pairs(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             raise failure_of(error) from error
+        except asyncio.CancelledError:
+            if isinstance(source, Source) and source.broken is not None:
+                raise source.broken from None
+            raise
         finally:
             call.cancel()
         return response
@@ -99,7 +105,8 @@ class Forward:
     async def many(self, request: Any, context: Context) -> AsyncIterator[bytes]:
         """Yields the responses, no faster than the caller takes them."""
         kind = self._channel.stream_stream if self._client_stream else self._channel.unary_stream
-        call: Any = kind(context.path)(request, **_options(context))
+        source = Source(request) if self._client_stream else request
+        call: Any = kind(context.path)(source, **_options(context))
         try:
             context.initial = _pairs(await call.initial_metadata())
             async for response in call:
@@ -107,8 +114,30 @@ class Forward:
             context.trailing = _pairs(await call.trailing_metadata())
         except grpc.aio.AioRpcError as error:
             raise failure_of(error) from error
+        except asyncio.CancelledError:
+            if isinstance(source, Source) and source.broken is not None:
+                raise source.broken from None
+            raise
         finally:
             call.cancel()
+
+
+class Source:
+    """Requests on their way, and what broke them: gRPC only says that it has cancelled such a call."""
+
+    def __init__(self, requests: AsyncIterator[bytes]) -> None:
+        self._requests = requests
+        self.broken: MeshError | None = None
+
+    def __aiter__(self) -> "Source":
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._requests)
+        except MeshError as error:
+            self.broken = error
+            raise
 
 
 def failure_of(error: grpc.aio.AioRpcError) -> Exception:
