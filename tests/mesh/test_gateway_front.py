@@ -112,3 +112,111 @@ def test_grpc_interop(shared: str, interop_client: str, case: str) -> None:
         command += ["--soak_iterations=200", "--soak_max_failures=0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def pid_of(channel: grpc.Channel) -> int:
+    """Returns the process id of the app."""
+    answer = channel.unary_unary("/test.Process/Pid")(b"", timeout=10)
+    pid: int = message("SimpleRequest").FromString(answer).response_size
+    return pid
+
+
+def gone(pid: int) -> bool:
+    """Waits until a process is gone; False after 10 s."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        with contextlib.suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                time.sleep(0.02)
+                continue
+        return True
+    return False
+
+
+def test_a_stop_finishes_what_is_under_way_and_says_so_before(tmp_path: Path) -> None:
+    with gateway(tmp_path, "--drain-lame-duck", "0.3") as running:
+        with grpc.insecure_channel(running.wait_ready()) as channel:
+            slow = channel.unary_unary("/test.Process/Slow")
+            calls = [slow.future(b"\x10\x07", timeout=20) for _ in range(20)]
+            assert pid_of(channel) != running.process.pid
+            running.process.send_signal(signal.SIGTERM)
+            calls += [slow.future(b"\x10\x07", timeout=20) for _ in range(20)]  # in the lame-duck time
+            assert {call.result() for call in calls} == {b"\x10\x07"}
+        assert running.process.wait(20) == 0, running.log()
+        assert not running.ready_file.exists()
+        assert "drain timed out" not in running.log()
+
+
+def test_a_call_that_never_ends_is_cut_when_the_time_is_up(tmp_path: Path) -> None:
+    with gateway(tmp_path, "--drain-timeout", "0.5") as running:
+        with grpc.insecure_channel(running.wait_ready()) as channel:
+            hanging = channel.unary_unary("/test.Process/Hang").future(b"", timeout=30)
+            pid_of(channel)
+            running.process.send_signal(signal.SIGTERM)
+            assert running.process.wait(20) == 0
+            assert hanging.code() is grpc.StatusCode.UNAVAILABLE
+        assert "drain timed out" in running.log()
+
+
+def test_envoy_dies_with_its_supervisor(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running, grpc.insecure_channel(running.wait_ready()) as channel:
+        pid = pid_of(channel)
+        running.process.kill()
+        assert gone(pid)
+
+
+def test_the_supervisor_ends_with_a_reason_when_envoy_dies(tmp_path: Path) -> None:
+    with gateway(tmp_path) as running, grpc.insecure_channel(running.wait_ready()) as channel:
+        os.kill(pid_of(channel), signal.SIGKILL)
+        assert running.process.wait(20) == 1
+        assert '"event": "envoy died"' in running.log()
+
+
+def test_an_address_that_is_taken_is_one_line_of_advice(tmp_path: Path) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken, gateway(tmp_path, "--listen", f"127.0.0.1:{taken.getsockname()[1]}") as running:
+        assert running.process.wait(30) == 2
+        assert "is the address taken?" in running.log().splitlines()[-1]
+        assert "Traceback" not in running.log()
+
+
+def test_a_fault_of_ours_leaks_nothing(shared: str) -> None:
+    with grpc.insecure_channel(shared) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/test.Process/Fail")(b"", timeout=10)
+    error: Any = caught.value
+    assert error.code() is grpc.StatusCode.INTERNAL
+    assert "secret" not in error.details()
+
+
+def test_a_deadline_ends_a_handler_that_hangs(shared: str) -> None:
+    # the client must not see to it itself, so the deadline goes as plain metadata over a raw connection
+    command = ["curl", "-s", "-i", "--http2-prior-knowledge", "--raw", "-X", "POST", "-m", "20"]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "grpc-timeout: 100m"]
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not on this machine")
+    done = subprocess.run(
+        [*command, "--data-binary", "@-", f"http://{shared}/test.Process/Hang"],
+        input=bytes(5),
+        capture_output=True,
+        check=False,
+    )
+    assert b"grpc-status: 4" in done.stdout, done
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_calls(shared: str, compression: grpc.Compression) -> None:
+    request = message("SimpleRequest")(response_size=100_000, payload=message("Payload")(body=bytes(50_000)))
+    with grpc.insecure_channel(shared, compression=compression) as channel:
+        call = channel.unary_unary("/grpc.testing.TestService/UnaryCall")
+        answer = message("SimpleResponse").FromString(call(request.SerializeToString(), timeout=10))
+    assert len(answer.payload.body) == 100_000
+
+
+def test_http1_and_http2_on_one_port(shared: str) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not on this machine")
+    for version in ("--http1.1", "--http2-prior-knowledge"):
+        done = subprocess.run(
+            ["curl", "-s", version, f"http://{shared}/nope"], capture_output=True, text=True, check=False
+        )
+        assert json.loads(done.stdout) == {"error": "Not Found"}

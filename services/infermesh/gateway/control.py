@@ -47,8 +47,7 @@ class SupervisorEnd:
 
     async def close(self) -> None:
         """Hangs up."""
-        if self._writer is not None:
-            self._writer.close()
+        await _hang_up(self._writer)
         if self._server is not None:
             self._server.close()
 
@@ -85,13 +84,19 @@ class AppEnd:
             self._listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._listener
-        if self._writer is not None:
-            self._writer.close()
+        await _hang_up(self._writer)
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         while line := await reader.readline():
             self._on.get(line.decode().strip(), _nothing)()
         self._on_lost()
+
+
+async def _hang_up(writer: asyncio.StreamWriter | None) -> None:
+    if writer is not None:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 def _nothing() -> None:

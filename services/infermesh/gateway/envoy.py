@@ -81,6 +81,8 @@ def split_listen(listen: str) -> tuple[str, int]:
     """Returns IP address and port of `host:port`; a name is looked up. Raises ConfigError."""
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
+    if not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"listen: expected a port from 0 to 65535, got {listen!r}")
     try:
         return str(ipaddress.ip_address(host)), int(port)
     except ValueError:

@@ -1,0 +1,266 @@
+"""How Envoy is configured, asked and told; the line between supervisor and app."""
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from infermesh.errors import ConfigError
+from infermesh.gateway import control, envoy
+from infermesh.gateway.admin import Admin
+from infermesh.gateway.config import GatewayConfig
+from infermesh.gateway.lifespan import PublicHealth
+from infermesh.mesh.config import LogConfig, ProcessConfig, load
+
+
+def config(**more) -> GatewayConfig:
+    return GatewayConfig(scheduler="127.0.0.1:1", registry="127.0.0.1:2", **more)
+
+
+@pytest.fixture
+def folder():
+    with tempfile.TemporaryDirectory(prefix="im-") as path:  # a socket's path must be short: not pytest's own
+        yield Path(path)
+
+
+class TestConfig:
+    @pytest.mark.parametrize(
+        ("flags", "key"),
+        [
+            (["--listen", "nowhere"], "listen"),
+            (["--concurrency", "0"], "concurrency"),
+            (["--max-body-bytes", "many"], "max_body_bytes"),
+            (["--scheduler", "host"], "scheduler"),
+            (["--nonsense", "1"], "--nonsense"),
+            (["--log-level", "loud"], "log.level"),
+        ],
+    )
+    def test_a_bad_setting_is_named(self, flags, key):
+        with pytest.raises(ConfigError, match=key):
+            load(GatewayConfig, flags, {}, room="gateway")
+
+    def test_from_flags_and_environment(self):
+        found = load(
+            GatewayConfig, ["--concurrency", "2"], {"INFERMESH_GATEWAY_FRONTENDS": "health,proxy"}, room="gateway"
+        )
+        assert (found.concurrency, found.frontends) == (2, ("health", "proxy"))
+
+
+class TestBootstrap:
+    def tree(self, **more):
+        return envoy.bootstrap(config(**more), Path("/tmp/x/admin.sock"))
+
+    def manager(self, **more):
+        (listener,) = self.tree(**more)["static_resources"]["listeners"]
+        return listener["filter_chains"][0]["filters"][0]["typed_config"]
+
+    def test_listens_where_it_shall_and_shares_the_port_with_nobody(self):
+        (listener,) = self.tree(listen="127.0.0.1:4711")["static_resources"]["listeners"]
+        assert listener["address"]["socket_address"] == {"address": "127.0.0.1", "port_value": 4711}
+        assert listener["enable_reuse_port"] is False
+        assert listener["name"] == envoy.LISTENER
+
+    def test_speaks_both_http_versions_and_cuts_no_silent_stream(self):
+        manager = self.manager()
+        assert manager["codec_type"] == "AUTO"
+        assert (manager["stream_idle_timeout"], manager["request_timeout"]) == ("0s", "0s")
+        assert "access_log" not in manager
+
+    def test_runs_the_app(self):
+        (filter_,) = self.manager()["http_filters"]
+        settings = json.loads(filter_["typed_config"]["filter_config"]["value"])
+        assert (settings["app"], settings["lifespan"]) == (envoy.APP, True)
+
+    def test_the_admin_interface_is_private(self):
+        assert self.tree()["admin"] == {"address": {"pipe": {"path": "/tmp/x/admin.sock", "mode": 0o600}}}
+
+    def test_is_json(self):
+        json.dumps(self.tree())
+
+    @pytest.mark.parametrize(
+        ("listen", "expected"),
+        [("127.0.0.1:0", ("127.0.0.1", 0)), ("[::1]:80", ("::1", 80)), ("0.0.0.0:8000", ("0.0.0.0", 8000))],
+    )
+    def test_addresses(self, listen, expected):
+        assert envoy.split_listen(listen) == expected
+
+    def test_a_name_is_looked_up(self):
+        assert envoy.split_listen("localhost:80")[0] in ("127.0.0.1", "::1")
+
+    @pytest.mark.parametrize("listen", ["no.such.host.invalid:80", "127.0.0.1:port", "127.0.0.1:99999999999999999999"])
+    def test_an_address_that_is_none(self, listen):
+        with pytest.raises(ConfigError, match="listen"):
+            envoy.split_listen(listen)
+
+
+class TestCommand:
+    def test_has_what_the_drain_needs(self):
+        command = envoy.command(config(concurrency=3), Path("/b.json"))
+        assert os.access(command[0], os.X_OK)
+        pairs = dict(pairwise(command))
+        assert pairs["--concurrency"] == "3"
+        assert pairs["--drain-strategy"] == "immediate"
+        assert pairs["--config-path"] == "/b.json"
+        assert "--disable-hot-restart" in command
+
+    @pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+    def test_every_log_level_has_a_counterpart(self, level):
+        command = envoy.command(config(process=ProcessConfig(log=LogConfig(level=level))), Path("/b.json"))
+        assert command[command.index("--log-level") + 1] in ("info", "warning", "error")
+
+    def test_log_lines_are_json(self):
+        line = envoy._LOG_FORMAT.replace("%j", "text").replace("%l", "info").replace("%n", "main")
+        assert json.loads(line)["room"] == "gateway"
+
+    def test_the_environment_leads_to_this_interpreter(self):
+        found = envoy.environment({"A": "b", "LD_PRELOAD": "/mine.so"})
+        assert found["A"] == "b"
+        assert set(filter(None, sys.path)) <= set(found["PYTHONPATH"].split(os.pathsep))
+        library, mine = found["LD_PRELOAD"].split(os.pathsep)
+        assert (Path(library).exists(), "libpython" in library, mine) == (True, True, "/mine.so")
+
+    def test_a_python_without_its_shared_library_says_how_to_get_one(self, monkeypatch):
+        monkeypatch.setattr(envoy.find_libpython, "candidate_paths", lambda: ["/none/libpython3.11.so", "/usr/lib/x.a"])
+        with pytest.raises(ConfigError, match="apt-get install libpython"):
+            envoy.shared_libpython()
+
+
+class FakeEnvoy:
+    """Answers on a unix socket as Envoy's admin interface does."""
+
+    def __init__(self, answers: dict[str, bytes]) -> None:
+        self._answers = answers
+        self.asked: list[str] = []
+
+    async def serve(self, path: Path) -> asyncio.Server:
+        return await asyncio.start_unix_server(self._handle, str(path))
+
+    async def _handle(self, reader, writer):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        verb, path = head.split(" ")[:2]
+        self.asked.append(f"{verb} {path}")
+        writer.write(self._answers.get(path, b"HTTP/1.1 404 Not Found\r\n\r\n"))
+        writer.close()
+
+
+def chunked(*parts: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (*parts, b""))
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body
+
+
+def plain(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+
+def listeners(address: str, port: int, name: str = envoy.LISTENER) -> bytes:
+    found = {"name": name, "local_address": {"socket_address": {"address": address, "port_value": port}}}
+    return json.dumps({"listener_statuses": [found]}).encode()
+
+
+STATS = f"/stats?filter=^{envoy.ACTIVE_REQUESTS}$"
+
+
+class TestAdmin:
+    @pytest.mark.parametrize(
+        ("answer", "address"),
+        [
+            (plain(listeners("127.0.0.1", 4711)), "127.0.0.1:4711"),
+            (chunked(listeners("::1", 80)[:20], listeners("::1", 80)[20:]), "[::1]:80"),
+            (plain(b"{}"), ""),
+            (plain(listeners("127.0.0.1", 1, "other")), ""),
+        ],
+    )
+    async def test_the_bound_address(self, folder, answer, address):
+        async with await FakeEnvoy({"/listeners?format=json": answer}).serve(folder / "s"):
+            assert await Admin(folder / "s").address() == address
+
+    @pytest.mark.parametrize(("text", "count"), [(b"", 0), (f"{envoy.ACTIVE_REQUESTS}: 7\n".encode(), 7)])
+    async def test_requests_under_way(self, folder, text, count):
+        async with await FakeEnvoy({STATS: chunked(text) if text else plain(text)}).serve(folder / "s"):
+            assert await Admin(folder / "s").active_requests() == count
+
+    async def test_drain_and_quit_are_posts(self, folder):
+        fake = FakeEnvoy({"/drain_listeners?graceful&skip_exit": plain(b"OK"), "/quitquitquit": plain(b"OK")})
+        async with await fake.serve(folder / "s"):
+            await Admin(folder / "s").drain()
+            await Admin(folder / "s").quit()
+        assert fake.asked == ["POST /drain_listeners?graceful&skip_exit", "POST /quitquitquit"]
+
+    async def test_a_refusal_is_an_error(self, folder):
+        async with await FakeEnvoy({}).serve(folder / "s"):
+            with pytest.raises(OSError, match="404"):
+                await Admin(folder / "s").drain()
+
+    async def test_nobody_there_is_an_error(self, folder):
+        with pytest.raises(OSError, match="No such file"):
+            await Admin(folder / "s").quit()
+
+
+class TestControl:
+    async def pair(self, folder, on=None):
+        lost = asyncio.Event()
+        supervisor = control.SupervisorEnd(folder / "c")
+        await supervisor.open()
+        app = control.AppEnd(folder / "c", on or {}, lost.set)
+        await app.open()
+        return supervisor, app, lost
+
+    async def test_ready(self, folder):
+        supervisor, app, _ = await self.pair(folder)
+        app.say(control.READY)
+        await supervisor.ready()
+        await app.close()
+        await supervisor.close()
+
+    async def test_failed_says_why_in_one_line(self, folder):
+        supervisor, app, _ = await self.pair(folder)
+        app.say(f"{control.FAILED} front end: expected\none of a, b")
+        with pytest.raises(ConfigError, match="did not start: front end: expected one of a, b"):
+            await supervisor.ready()
+        await app.close()
+        await supervisor.close()
+
+    async def test_words_reach_the_app(self, folder):
+        heard = asyncio.Event()
+        supervisor, app, _ = await self.pair(folder, {control.DRAIN: heard.set})
+        app.say(control.READY)
+        await supervisor.ready()
+        supervisor.say("a word of a newer supervisor")
+        supervisor.say(control.DRAIN)
+        await heard.wait()
+        await app.close()
+        await supervisor.close()
+
+    async def test_the_app_notices_that_the_supervisor_is_gone(self, folder):
+        supervisor, app, lost = await self.pair(folder)
+        app.say(control.READY)
+        await supervisor.ready()
+        await supervisor.close()
+        await lost.wait()
+        await app.close()
+
+    async def test_hanging_up_oneself_is_not_losing_the_other(self, folder):
+        supervisor, app, lost = await self.pair(folder)
+        await app.close()
+        assert not lost.is_set()
+        await supervisor.close()
+
+    async def test_a_path_too_long_for_a_socket_says_what_to_do(self, folder):
+        with pytest.raises(ConfigError, match="set TMPDIR"):
+            await control.SupervisorEnd(folder / ("x" * 200)).open()
+
+
+async def test_health_stays_down_once_it_is_stopped():
+    health = PublicHealth()
+    health.set("", True)
+    assert health.serving()
+    health.stop()
+    health.set("", True)
+    health.set("a.B", True)
+    assert not health.serving()
+    assert not health.serving("a.B")
