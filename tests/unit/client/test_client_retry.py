@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from infermesh import errors
 from infermesh.client.retry import Retry, may_repeat
+from infermesh.mesh.channel import OPTIONS
 
 LATER = errors.NotReady("later", retry_after=0.2)
 AWAY = errors.NotReady("connection refused")
@@ -27,8 +28,15 @@ def test_a_server_that_says_when_is_believed() -> None:
 
 
 def test_the_last_attempt_and_the_deadline_end_it() -> None:
-    assert pause(AWAY, attempt=4) is None
+    assert pause(AWAY, attempt=5) is not None
+    assert pause(AWAY, attempt=6) is None
     assert pause(AWAY, left=0.05) is None
+
+
+def test_repeating_outlasts_the_back_off_of_a_channel() -> None:
+    retry, longest = Retry(), dict(OPTIONS)["grpc.max_reconnect_backoff_ms"] / 1000 * 1.2  # gRPC adds 20 % of jitter
+    pauses = [retry.pause(AWAY, attempt=n, safe=True, left=60, jitter=lambda: 0.0) for n in range(1, retry.attempts)]
+    assert sum(pause for pause in pauses if pause is not None) > longest
 
 
 def test_one_attempt_means_one() -> None:
