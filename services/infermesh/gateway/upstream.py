@@ -4,7 +4,6 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from typing import Final
 
 import structlog
 
@@ -12,10 +11,8 @@ from infermesh.errors import MeshError, WorkerLost
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.ledger import Ledger, Sink
 from infermesh.gateway.streams import Connect, ServeStream
+from infermesh.mesh.backoff import Backoff
 from infermesh.v1.worker_service_pb2 import WorkBundle
-
-_FIRST_BACKOFF: Final = 0.05
-_LAST_BACKOFF: Final = 2.0
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +43,7 @@ class Link:
         self._gateway = gateway
         self._connect = connect
         self._connect_timeout = limits.connect_timeout
-        self._rng = rng
+        self._backoff = Backoff(rng.random, first=0.05)
         self._wake: asyncio.Future[None] | None = None
         self._retired = False
         self._idle = asyncio.Event()
@@ -68,14 +65,14 @@ class Link:
 
     async def run(self) -> None:
         """Connects, again and again, until the link is retired and has no call under way."""
-        backoff = _FIRST_BACKOFF
         while not self._idle.is_set():
             stream = self._connect(self.key.address)
             try:
                 error = await self._serve(stream)
                 if self.live and not self._retired:
                     log.info("worker lost", worker=self.key.id, address=self.key.address, error=error.message)
-                backoff = _FIRST_BACKOFF if self.live else min(_LAST_BACKOFF, backoff * 1.6)
+                if self.live:
+                    self._backoff.reset()
                 self.live = False
                 self.calls.hand_back(error)
             finally:
@@ -83,7 +80,7 @@ class Link:
             if self._retired:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(backoff * (0.5 + self._rng.random())):
+                async with asyncio.timeout(self._backoff.pause()):
                     await self._idle.wait()
 
     async def _serve(self, stream: ServeStream) -> MeshError:

@@ -3,18 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import grpc
 import grpc.aio
 import structlog
 
 from infermesh.gateway.reconcile import reconcile
+from infermesh.mesh.backoff import Backoff
 from infermesh.v1.scheduler_service_pb2 import RouteSnapshot, WatchRoutesRequest
 from infermesh.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
-
-_FIRST_BACKOFF: Final = 0.1
-_LAST_BACKOFF: Final = 3.0
 
 Subscribe = Callable[[], AsyncIterator[RouteSnapshot]]
 """Opens a stream of routes; iterating fails with grpc.RpcError."""
@@ -82,16 +80,15 @@ class RouteWatch:
     def __init__(self, subscribe: Subscribe, snapshots: Snapshots, rng: Random) -> None:
         self._subscribe = subscribe
         self._snapshots = snapshots
-        self._rng = rng
+        self._backoff = Backoff(rng.random)
 
     async def run(self) -> None:
         """Follows the scheduler until cancelled; reconnects for ever, with a growing pause."""
-        backoff = _FIRST_BACKOFF
         while True:
             error = "the stream ended"
             try:
                 async for snapshot in self._subscribe():
-                    backoff = _FIRST_BACKOFF
+                    self._backoff.reset()
                     self._snapshots.take(snapshot)
             except grpc.RpcError as failure:
                 error = str(failure.details() or failure.code().name) if isinstance(failure, grpc.Call) else "failed"
@@ -99,9 +96,9 @@ class RouteWatch:
                 # a fault of ours must not end the watch: what is used stays in use
                 log.exception("routes failed")
             self._snapshots.away()
-            log.info("scheduler away", error=error, retry_in=round(backoff, 2))
-            await asyncio.sleep(backoff * (0.5 + self._rng.random()))
-            backoff = min(_LAST_BACKOFF, backoff * 1.6)
+            pause = self._backoff.pause()
+            log.info("scheduler away", error=error, retry_in=round(pause, 2))
+            await asyncio.sleep(pause)
 
 
 def subscription(channel: grpc.aio.Channel, gateway: str) -> Subscribe:

@@ -6,8 +6,8 @@ from typing import Protocol
 import grpc.aio
 import structlog
 
+from infermesh.mesh.backoff import Backoff
 from infermesh.mesh.clock import Clock
-from infermesh.scheduler.backoff import Backoff
 from infermesh.scheduler.convert import desired_of
 from infermesh.scheduler.model import Desired
 from infermesh.v1.state_service_pb2 import DesiredState, WatchDesiredRequest

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from infermesh.mesh import channel, server
+from infermesh.mesh.backoff import Backoff
 from infermesh.mesh.clock import Clock, SystemClock
 from infermesh.mesh.config import load
 from infermesh.mesh.metrics import SchedulerMetrics
 from infermesh.mesh.process import Process, run
-from infermesh.scheduler.backoff import Backoff
 from infermesh.scheduler.config import SchedulerConfig
 from infermesh.scheduler.control import Control, settling_time
 from infermesh.scheduler.desired import DesiredWatcher

@@ -7,8 +7,8 @@ from typing import Final, Protocol
 import grpc.aio
 import structlog
 
+from infermesh.mesh.backoff import Backoff
 from infermesh.mesh.clock import Clock
-from infermesh.scheduler.backoff import Backoff
 from infermesh.scheduler.latest import Latest
 from infermesh.v1.state_service_pb2 import DeploymentReport, ReportDeploymentsRequest, ReportDeploymentsResponse
 

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from infermesh.datatypes import ITEM_SIZES, elements
 from infermesh.errors import BadTensor, InvalidInput
+from infermesh.mesh.wire import varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import model_pb2, tensor_pb2
 from infermesh.worker.contents import count_bytes, raw_of
@@ -162,12 +163,12 @@ class Codec:
         parts: list[bytes | memoryview] = [self._head]
         if request.id:
             encoded = request.id.encode()
-            parts += (_ID, _varint(len(encoded)), encoded)
+            parts += (_ID, varint(len(encoded)), encoded)
         if final:
             parts.append(_FINAL)
         parts.extend(self._header(name, datatype, shape) for name, datatype, shape, _ in outputs)
         for _, _, _, data in outputs:
-            parts += (_RAW, _varint(len(data)), data)
+            parts += (_RAW, varint(len(data)), data)
         return b"".join(parts)
 
     def _header(self, name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
@@ -176,7 +177,7 @@ class Codec:
         if header is None:
             tensor = oip.ModelInferResponse.InferOutputTensor(name=name, datatype=datatype, shape=shape)
             body = tensor.SerializeToString()
-            header = _OUTPUT + _varint(len(body)) + body
+            header = _OUTPUT + varint(len(body)) + body
             if len(self._headers) < _REMEMBERED:
                 self._headers[key] = header
         return header
@@ -230,14 +231,3 @@ class _Input:
         if len(self._sizes) < _REMEMBERED:
             self._sizes[shape] = size
         return size
-
-
-def _varint(number: int) -> bytes:
-    if number < 128:
-        return bytes((number,))
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -8,6 +8,8 @@ for signatures without BYTES, whose raw contents would need a look inside.
 from dataclasses import dataclass
 from typing import Final
 
+from infermesh.mesh.wire import varint
+
 _MOST: Final = 64  # remembered forms
 _LONGEST: Final = 4096  # bytes of a remembered form
 _COPIED: Final = 4096  # bytes up to which a copy is cheaper than a view
@@ -62,7 +64,7 @@ class Memo:
             return False  # an id too long to step over
         at, raws = len(payload), []
         for size in reversed(sizes):
-            head = bytes((_RAW,)) + _varint(size)
+            head = bytes((_RAW,)) + varint(size)
             at -= size + len(head)
             if at < end or payload[at : at + len(head)] != head:
                 return False
@@ -85,12 +87,3 @@ def _id_place(payload: bytes) -> tuple[int, int]:
     if at + 1 < size and payload[at] == _ID and payload[at + 1] < 128 and at + 2 + payload[at + 1] <= size:
         return at, at + 2 + payload[at + 1]
     return at, at
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from infermesh.errors import InvalidInput
 from infermesh.gateway.frontends.oip import wire
+from infermesh.mesh.wire import varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 
 
@@ -27,12 +28,12 @@ def requests(draw):
 def unknown_fields(draw):
     number = draw(st.integers(8, 2**29 - 1))
     kind = draw(st.sampled_from([0, 1, 2, 5]))
-    tag = wire.varint(number << 3 | kind)
+    tag = varint(number << 3 | kind)
     if kind == 0:
-        return tag + wire.varint(draw(st.integers(0, 2**64 - 1)))
+        return tag + varint(draw(st.integers(0, 2**64 - 1)))
     if kind == 2:
         value = draw(st.binary(max_size=300))
-        return tag + wire.varint(len(value)) + value
+        return tag + varint(len(value)) + value
     size = {1: 8, 5: 4}[kind]
     return tag + draw(st.binary(min_size=size, max_size=size))
 
@@ -82,7 +83,7 @@ def test_a_request_that_is_cut_is_refused_or_a_shorter_one(message, data):
 
 def test_groups_are_stepped_over():
     field = wire.field(1, b"m")
-    group = wire.varint(9 << 3 | 3) + wire.varint(1 << 3) + b"\x05" + wire.varint(9 << 3 | 4)
+    group = varint(9 << 3 | 3) + varint(1 << 3) + b"\x05" + varint(9 << 3 | 4)
     assert wire.scan(group + field).model == "m"
 
 
@@ -118,5 +119,5 @@ def test_parameters_that_are_none():
 
 @given(st.integers(0, 2**64 - 1))
 def test_varints(value):
-    data = wire.varint(value)
+    data = varint(value)
     assert data == oip.StatisticDuration(count=value).SerializeToString()[1:] or value == 0

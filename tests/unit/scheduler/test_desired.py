@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import grpc
 import grpc.aio
 
-from infermesh.scheduler.backoff import Backoff
+from infermesh.mesh.backoff import Backoff
 from infermesh.scheduler.desired import DesiredWatcher
 from infermesh.scheduler.model import Desired
 from infermesh.testing.clock import FakeClock

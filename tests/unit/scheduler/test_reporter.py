@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 import grpc
 import grpc.aio
 
-from infermesh.scheduler.backoff import Backoff
+from infermesh.mesh.backoff import Backoff
 from infermesh.scheduler.latest import Latest
 from infermesh.scheduler.reporter import Reporter
 from infermesh.testing.clock import FakeClock

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from infermesh.errors import InvalidInput
+from infermesh.mesh.wire import varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 
 Parameters = Mapping[str, oip.InferParameter]
@@ -82,16 +83,6 @@ def parameters_of(head: Head) -> Parameters:
 def field(number: int, value: bytes) -> bytes:
     """Returns a field with a length: bytes, text or a message."""
     return varint(number << 3 | 2) + varint(len(value)) + value
-
-
-def varint(value: int) -> bytes:
-    """Returns a number from 0 as protobuf writes it."""
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from typing import Final
 
-_FIRST: Final = 0.1
-_MOST: Final = 2.0
 _FACTOR: Final = 1.6
 
 
@@ -14,15 +12,16 @@ class Backoff:
     `random` returns a number from 0 to 1.
     """
 
-    def __init__(self, random: Callable[[], float]) -> None:
+    def __init__(self, random: Callable[[], float], first: float = 0.1, most: float = 2.0) -> None:
         self._random = random
-        self._next = _FIRST
+        self._first, self._most = first, most
+        self._next = first
 
     def reset(self) -> None:
         """Begins anew after a success."""
-        self._next = _FIRST
+        self._next = self._first
 
     def pause(self) -> float:
-        """Returns the seconds to wait before the next try: 0.1 at first, 2 at most, each times 0.5 to 1."""
-        seconds, self._next = self._next, min(_MOST, self._next * _FACTOR)
+        """Returns the seconds to wait before the next try: `first` at first, `most` at most, each times 0.5 to 1."""
+        seconds, self._next = self._next, min(self._most, self._next * _FACTOR)
         return seconds * (0.5 + self._random() / 2)
