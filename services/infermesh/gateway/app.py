@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final
 
 import grpc.aio
@@ -55,8 +55,10 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
         await core.start()
         exits.push_async_callback(core.stop)
         services: set[str] = set()
-        parts = Parts(core, registry, scheduler, workers, health, metrics, lambda: services, config.max_body_bytes)
-        front = mount([TABLE.load(name)(parts) for name in config.frontends or TABLE.names()], config.max_body_bytes)
+        closers: list[Callable[[], None]] = []
+        limit, channels = config.max_body_bytes, (registry, scheduler, workers)
+        parts = Parts(core, *channels, health, metrics, lambda: services, closers.append, limit)
+        front = mount([TABLE.load(name)(parts) for name in config.frontends or TABLE.names()], limit, closers)
         services.update(front.services())
         readiness = asyncio.create_task(_follow(core, health, services))
         exits.callback(readiness.cancel)

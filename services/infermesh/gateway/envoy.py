@@ -89,7 +89,7 @@ def split_listen(listen: str) -> tuple[str, int]:
         pass
     try:
         found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:
         raise ConfigError(f"listen: can't resolve {listen!r}: {error}") from error
     return str(found[0][4][0]), int(port)
 

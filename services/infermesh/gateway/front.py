@@ -1,6 +1,6 @@
 """The ASGI callable: one dictionary look-up sends a request to its gRPC method, all others go to the HTTP routes."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from starlette.types import ASGIApp
@@ -20,11 +20,14 @@ _GRPC_TYPES: Final = frozenset({_GRPC, b"application/grpc+proto"})
 class Front:
     """Serves `methods` by gRPC and `http` for everything else."""
 
-    def __init__(self, methods: Methods, http: ASGIApp, limits: Limits) -> None:
+    def __init__(
+        self, methods: Methods, http: ASGIApp, limits: Limits, closers: Sequence[Callable[[], None]] = ()
+    ) -> None:
         self._methods = methods
         self._http = http
         self._limits = limits
         self._unknown = Method(self._refuse, client_stream=True, server_stream=True)
+        self._closers = closers
         self._standing: set[Exchange] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,7 +49,9 @@ class Front:
         return {path.lstrip("/").rpartition("/")[0] for path in self._methods}
 
     def close(self) -> None:
-        """Ends the calls that never end by themselves."""
+        """Ends the calls that never end by themselves, and tells the front ends."""
+        for close in self._closers:
+            close()
         for exchange in list(self._standing):
             exchange.stop(NotReady("the gateway is shutting down; ask another one", retry_after=1.0))
 
@@ -73,8 +78,11 @@ async def _not_grpc(send: Send) -> None:
     await send({"type": "http.response.body", "body": text, "more_body": False})
 
 
-def mount(frontends: Sequence[Frontend], limit: int) -> Front:
-    """Returns the front that serves all of them. `limit` is the largest message in bytes."""
+def mount(frontends: Sequence[Frontend], limit: int, closers: Sequence[Callable[[], None]] = ()) -> Front:
+    """Returns the front that serves all of them.
+
+    `limit` is the largest message in bytes; `closers` are called when the drain begins.
+    """
     methods = {path: method for frontend in frontends for path, method in frontend.methods().items()}
     routes = [route for frontend in frontends for route in frontend.routes()]
-    return Front(methods, create_http(routes), Limits(limit))
+    return Front(methods, create_http(routes), Limits(limit), closers)

@@ -132,11 +132,12 @@ class House:
         self.registry, self.scheduler, self.worker = FakeChannel(), FakeChannel(), FakeChannel()
         self.health, self.metrics = Health(), CollectorRegistry()
         services: set[str] = set()
+        closers: list[Callable[[], None]] = []
         core: Any = SimpleNamespace(routes=self.routes, dispatcher=self.dispatcher)
         channels: Any = (self.registry, self.scheduler, lambda address: self.worker)
-        self.parts = Parts(core, *channels, self.health, self.metrics, lambda: services, 1 << 20)
+        self.parts = Parts(core, *channels, self.health, self.metrics, lambda: services, closers.append, 1 << 20)
         self.frontends = {name: TABLE.load(name)(self.parts) for name in names or TABLE.names()}
-        self.front: Front = mount(list(self.frontends.values()), 1 << 20)
+        self.front: Front = mount(list(self.frontends.values()), 1 << 20, closers)
         services.update(self.front.services())
 
     def methods(self) -> Methods:

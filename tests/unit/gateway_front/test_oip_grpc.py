@@ -13,7 +13,7 @@ from infermesh.mesh import status
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import deployment_pb2, model_pb2, model_service_pb2
 from infermesh.v1.worker_pb2 import HeldVersion
-from tests.unit.gateway_front.parts import House, echo
+from tests.unit.gateway_front.parts import FakeStream, House, echo
 from tests.unit.gateway_front.routes_of import deployment, snapshot, version
 from tests.unit.gateway_front.wire import DISCONNECT, Wire, body, framed, scope
 
@@ -220,6 +220,38 @@ class TestStream:
         _, found = await self.rpc(house, self.request(1), self.request(2))
         order = [m.infer_response.parameters["triton_final_response"].bool_param for m in found]
         assert order == [False, True, True]
+
+    async def test_an_idle_stream_ends_when_the_gateway_drains(self, house):
+        wire = Wire(body(framed(self.request(1).SerializeToString()), more=True))
+        running = asyncio.create_task(house.front(scope(S + "ModelStreamInfer"), wire.receive, wire.send))
+        while len(wire.answer.events) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        house.front.close()
+        await running
+        wire.answer.check_order()
+        assert wire.answer.code == 14
+        assert len(wire.answer.messages) == 1
+
+    async def test_a_draining_stream_answers_what_it_has_first(self, house):
+        slow = asyncio.get_running_loop().create_future()
+
+        class Slow(FakeStream):
+            async def __anext__(self):
+                await slow
+                return await super().__anext__()
+
+        house.dispatcher.stream = lambda call: Slow([echo(call)], False)
+        wire = Wire(body(framed(self.request(1).SerializeToString()), more=True))
+        running = asyncio.create_task(house.front(scope(S + "ModelStreamInfer"), wire.receive, wire.send))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        house.front.close()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not running.done()
+        slow.set_result(None)
+        await running
+        assert (len(wire.answer.messages), wire.answer.code) == (1, 14)
 
     async def test_nothing_asked_nothing_answered(self, house):
         answer, found = await self.rpc(house)

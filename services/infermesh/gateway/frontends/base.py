@@ -35,6 +35,8 @@ class Parts:
     """The metrics of the app's process."""
     services: Callable[[], Collection[str]]
     """Gives the names of all mounted gRPC services; only once everything is mounted."""
+    on_close: Callable[[Callable[[], None]], None]
+    """Takes what is to be called when the gateway begins to drain: streams that may be idle end then."""
     max_body_bytes: int
     """Largest body, after decompression."""
 

@@ -14,7 +14,7 @@ from infermesh.gateway.frontends.oip import describe
 from infermesh.gateway.frontends.oip.calls import make_call
 from infermesh.gateway.frontends.oip.repository import Repository
 from infermesh.gateway.frontends.oip.statistics import Statistics
-from infermesh.gateway.frontends.oip.stream import InferStream
+from infermesh.gateway.frontends.oip.stream import InferStreams
 from infermesh.gateway.frontends.oip.wire import scan
 from infermesh.oip.v2 import grpc_service_pb2 as pb
 
@@ -38,12 +38,14 @@ class OipGrpcFrontend:
         self._routes = parts.core.routes
         self._repository = Repository(parts.core.routes, parts.registry)
         self._statistics = Statistics(parts.core.routes, parts.workers)
+        self._streams = InferStreams(parts.core.dispatcher)
+        parts.on_close(self._streams.close)
 
     def methods(self) -> Methods:
         """Returns the methods; those that are not served say why."""
         served = {
             "ModelInfer": Method(self._infer, keeps_deadline=True),  # the dispatcher does
-            "ModelStreamInfer": Method(InferStream(self._dispatcher).run, client_stream=True, server_stream=True),
+            "ModelStreamInfer": Method(self._streams.run, client_stream=True, server_stream=True),
             "ServerLive": unary(pb.ServerLiveRequest, self._live),
             "ServerReady": unary(pb.ServerReadyRequest, self._ready),
             "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata),

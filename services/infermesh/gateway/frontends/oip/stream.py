@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from infermesh.errors import MeshError
+from infermesh.errors import MeshError, NotReady
 from infermesh.gateway.dispatch import Dispatcher
 from infermesh.gateway.framing import failure
 from infermesh.gateway.framing.methods import Context
@@ -18,15 +18,27 @@ _UNSENT: Final = 64
 _NO_HEAD: Final = Head("", "", "", b"")
 
 
-class InferStream:
-    """Serves the streams of one gateway."""
+class InferStreams:
+    """The streams of one gateway."""
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
+        self._open: set[_Stream] = set()
 
-    def run(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+    async def run(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         """Yields ModelStreamInferResponses. Raises the error of a request if the caller asked for real statuses."""
-        return _Stream(self._dispatcher, requests, context).run()
+        stream = _Stream(self._dispatcher, requests, context)
+        self._open.add(stream)
+        try:
+            async for response in stream.run():
+                yield response
+        finally:
+            self._open.discard(stream)
+
+    def close(self) -> None:
+        """Takes no more requests; every stream ends once those that it has are answered."""
+        for stream in list(self._open):
+            stream.close()
 
 
 class _Stream:
@@ -44,10 +56,18 @@ class _Stream:
         self._trace = (context.header(b"traceparent"), context.header(b"tracestate"))
         self._out: asyncio.Queue[bytes | MeshError | None] = asyncio.Queue(_UNSENT)
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._reader: asyncio.Task[None] | None = None
+        self._waiting = self._closing = False
+
+    def close(self) -> None:
+        """Takes no more requests."""
+        self._closing = True
+        if self._waiting and self._reader is not None:
+            self._reader.cancel()
 
     async def run(self) -> AsyncIterator[bytes]:
         """Yields the responses of all requests."""
-        reader = asyncio.create_task(self._read())
+        reader = self._reader = asyncio.create_task(self._read())
         try:
             while (item := await self._out.get()) is not None:
                 if isinstance(item, MeshError):
@@ -64,7 +84,7 @@ class _Stream:
         before.set()
         async with asyncio.TaskGroup() as tasks:
             try:
-                async for data in self._requests:
+                while (data := await self._next()) is not None:
                     await self._slots.acquire()
                     mine = asyncio.Event()
                     tasks.create_task(self._serve(data, before, mine))
@@ -72,6 +92,21 @@ class _Stream:
             except MeshError as error:
                 broken = error
         await self._out.put(broken)
+
+    async def _next(self) -> bytes | None:
+        """Returns the next request, or None at the end. Raises NotReady once the stream takes no more."""
+        self._waiting = not self._closing
+        try:
+            if self._waiting:
+                return await anext(self._requests, None)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closing or task is None:
+                raise
+            task.uncancel()
+        finally:
+            self._waiting = False
+        raise NotReady("the gateway is shutting down; open the stream again at another one", retry_after=1.0)
 
     async def _serve(self, data: bytes, before: asyncio.Event, mine: asyncio.Event) -> None:
         head = _NO_HEAD
