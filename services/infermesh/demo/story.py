@@ -94,10 +94,12 @@ class Story:
         self._picture(alone)
 
     def _picture(self, outcome: Outcome) -> None:
-        """Shows some digits, wrong answers first."""
+        """Shows a digit of each kind that was answered right, and one that was not."""
         labels = self._digits.held_out_labels
         wrong = [number for number, answer in outcome.answers.items() if answer != labels[number]]
-        chosen = [*wrong[:2], *(number for number in outcome.answers if number not in wrong)][:_PICTURED]
+        first_of_each = {label: number for number, label in reversed(list(enumerate(labels.tolist())))}
+        right = [number for _, number in sorted(first_of_each.items()) if number not in wrong]
+        chosen = [number for number in (*right[: _PICTURED - 1], *wrong[:1]) if number in outcome.answers]
         answers = [outcome.answers[number] for number in chosen]
         images = self._digits.held_out_images[chosen]
         self._stage.show(gallery(images, answers, labels[chosen].tolist(), colour=self._stage.colour))
