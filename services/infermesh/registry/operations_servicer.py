@@ -22,7 +22,7 @@ _MARGIN: Final = 0.1  # share of the caller's deadline that is left for the answ
 _COLLECTION: Final = "operations"
 
 
-class LongRunningServicer(OperationsServicer):  # type: ignore[misc]  # googleapis-common-protos has no types
+class LongRunningServicer(OperationsServicer):
     """See google/longrunning/operations.proto. Cancelling gives up waiting; what is wanted stays wanted."""
 
     def __init__(
