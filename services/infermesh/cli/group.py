@@ -91,10 +91,6 @@ def explain(error: Exception) -> tuple[str, int] | None:
         return f"error: {_line(getattr(error, 'format_message', error.__str__)())}{hint}", 2
     if isinstance(error, typer.Abort):
         return "error: aborted", 1
-    if type(error).__module__.startswith(
-        "infermesh.testing."
-    ):  # HomeInUse, ServiceFailed with the service's last words
-        return f"error: {error}", 1
     return None
 
 

@@ -12,7 +12,7 @@ class Retry:
     """How often and how patiently calls are repeated; `Retry(attempts=1)` never repeats one."""
 
     attempts: int = 6
-    """Most times that a call is sent. Six last 1.5 to 3 s: longer than a channel takes to notice a restarted gateway."""
+    """Most times that a call is sent. Six take 1.5 to 3 s: longer than a channel needs to find a restarted gateway."""
     first: float = 0.1
     """Seconds before the second attempt; doubled each time, with jitter."""
     most: float = 5.0
