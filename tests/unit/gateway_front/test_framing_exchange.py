@@ -403,6 +403,13 @@ class TestEndsEarly:
         await running
         assert future.cancelled()
 
+    async def test_what_a_handler_awaits_may_be_cancelled_by_others(self):
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        answer = await call(Method(lambda data, context: future), framed(b"m"))
+        answer.check_order()
+        assert answer.code == CANCELLED
+
     async def test_an_outer_cancelling_is_not_swallowed(self):
         handler = Recorder()
         running = asyncio.create_task(exchange(Method(handler.one), Wire(body(framed(b"m")))))

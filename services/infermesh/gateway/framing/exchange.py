@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
-import structlog
-
 from infermesh.errors import Cancelled, DeadlineExceeded, MeshError, Unsupported
 from infermesh.gateway.framing import failure, frames, metadata
 from infermesh.gateway.framing.frames import HEADER, Decoder, Limits
@@ -74,7 +72,7 @@ class Exchange:
         self._send = send
         self._method = method
         self._limits = limits
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # made in the call's own
         self._timer: asyncio.TimerHandle | None = None
         self._ended_by: MeshError | None = None
         self._running = True
@@ -87,14 +85,11 @@ class Exchange:
         try:
             self._begin()
             await self._answer()
-            trailers = self._ok()
+            trailers = self._ok() if self._ended_by is None else failure.trailers_of(self._ended_by)
         except asyncio.CancelledError:
-            if self._ended_by is None or self._task is None:
-                raise
-            self._task.uncancel()
-            trailers = failure.trailers_of(self._ended_by)
+            trailers = failure.trailers_of(self._why_cancelled())
         except Exception as error:
-            trailers = self._failed(error)
+            trailers = failure.ending(error, self._scope["path"], self._context.trailing)
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
@@ -165,17 +160,12 @@ class Exchange:
         result = method.handler(request, self._context)
         if method.server_stream:
             await self._forward(result)
-            self._check()
         else:
-            message = await result
-            self._check()
-            await self._reply(message)
-
-    def _check(self) -> None:
-        if self._ended_by is not None:  # the handler caught its own cancelling
-            raise self._ended_by
+            await self._reply(await result)
 
     async def _reply(self, message: bytes) -> None:
+        if self._ended_by is not None:  # the handler caught its own cancelling
+            raise self._ended_by
         self._running = False  # from here on nothing may interrupt
         if not self._started:
             self._started = True
@@ -214,16 +204,6 @@ class Exchange:
         trailing = self._context.trailing
         return [(b"grpc-status", b"0"), *metadata.encode(trailing)] if trailing else None
 
-    def _failed(self, error: Exception) -> list[Header]:
-        shown = error if isinstance(error, failure.RpcFailure) else failure.shown(error)
-        if shown is not error:
-            log = structlog.get_logger(__name__)
-            log.error("unexpected error", method=self._scope["path"], request_id=_id_of(shown), exc_info=error)
-        trailers = failure.trailers_of(shown)
-        if isinstance(shown, failure.RpcFailure) or not self._context.trailing:
-            return trailers
-        return [*trailers, *metadata.encode(self._context.trailing)]
-
     async def _end(self, trailers: list[Header] | None) -> None:
         """Sends what is missing: trailers are only accepted after a final body message, also for errors."""
         if not self._started:
@@ -232,6 +212,15 @@ class Exchange:
         if not self._body_done:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         await self._send(_OK if trailers is None else {**_OK, "headers": trailers})
+
+    def _why_cancelled(self) -> MeshError:
+        """Returns what ends the call; raises CancelledError if the server itself is stopping."""
+        if self._ended_by is None:
+            if self._task.cancelling():
+                raise asyncio.CancelledError
+            return Cancelled("the call was cancelled within the gateway")
+        self._task.uncancel()
+        return self._ended_by
 
     def _late(self) -> None:
         self.stop(DeadlineExceeded("the deadline passed before the call was answered"))
@@ -245,7 +234,7 @@ class Exchange:
 
     def stop(self, why: MeshError) -> None:
         """Ends the call with an error, unless its end has already begun."""
-        if self._running and self._ended_by is None and self._task is not None:
+        if self._running and self._ended_by is None:
             self._ended_by = why
             self._task.cancel()
 
@@ -254,7 +243,3 @@ async def _close(responses: AsyncIterator[bytes]) -> None:
     close = getattr(responses, "aclose", None)  # only generators have it
     if close is not None:
         await close()
-
-
-def _id_of(error: BaseException) -> str:
-    return error.metadata.get("request_id", "") if isinstance(error, MeshError) else ""

@@ -1,6 +1,8 @@
 """How a gRPC call ends badly: the trailers of an error. Used by `exchange`; front ends raise `RpcFailure` to end a call
 with a status that came from elsewhere."""
 
+import structlog
+
 from infermesh.errors import Internal, MeshError
 from infermesh.gateway.framing import metadata
 from infermesh.gateway.framing.metadata import Header, Metadata
@@ -41,3 +43,17 @@ def trailers_of(error: BaseException) -> list[Header]:
         (b"grpc-message", metadata.percent_encode(rich.message)),
         *metadata.encode([(status.DETAILS_KEY, rich.SerializeToString())]),
     ]
+
+
+def ending(error: Exception, path: str, trailing: Metadata) -> list[Header]:
+    """Returns the trailers of a call that failed, with those that its handler attached; logs a fault of ours.
+
+    An RpcFailure brings its own instead of the handler's.
+    """
+    if isinstance(error, RpcFailure):
+        return trailers_of(error)
+    public = shown(error)
+    if public is not error:
+        log = structlog.get_logger(__name__)
+        log.error("unexpected error", method=path, request_id=public.metadata["request_id"], exc_info=error)
+    return [*trailers_of(public), *metadata.encode(trailing)]
