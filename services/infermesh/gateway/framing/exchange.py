@@ -198,8 +198,6 @@ class Exchange:
         encoding = self._reply_encoding if len(message) >= _WORTH_SQUEEZING else _IDENTITY
         return frames.encode(message, encoding)
 
-    # -- the end -------------------------------------------------------------------------------------------------------
-
     def _ok(self) -> list[Header] | None:
         trailing = self._context.trailing
         return [(b"grpc-status", b"0"), *metadata.encode(trailing)] if trailing else None
