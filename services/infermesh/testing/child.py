@@ -35,9 +35,10 @@ class ServiceFailed(FailedPrecondition):
 
     reason = "SERVICE_FAILED"
 
-    def __init__(self, message: str, log_tail: str = "") -> None:
-        super().__init__(message)
-        self.log_tail = log_tail
+    @property
+    def log_tail(self) -> str:
+        """The last lines of its log."""
+        return self.metadata.get("log_tail", "")
 
     def __str__(self) -> str:
         return "\n".join(text for text in (self.message, self.log_tail) if text)
@@ -112,9 +113,11 @@ class Service:
         """Waits for the ready file. Raises ServiceFailed if the process ends or `deadline` (monotonic) passes."""
         while not self._read_ready_file():
             if not self.running:
-                raise ServiceFailed(f"{self.spec.name} ended with {self.returncode} while starting", self.tail())
+                raise ServiceFailed(
+                    f"{self.spec.name} ended with {self.returncode} while starting", metadata={"log_tail": self.tail()}
+                )
             if time.monotonic() > deadline:
-                raise ServiceFailed(f"{self.spec.name} was not ready in time", self.tail())
+                raise ServiceFailed(f"{self.spec.name} was not ready in time", metadata={"log_tail": self.tail()})
             time.sleep(_POLL)
 
     def _read_ready_file(self) -> bool:
