@@ -69,7 +69,6 @@ def test_a_gibibyte_is_uploaded_in_little_memory(make_mesh, tmp_path):
     with Client(mesh.address("registry"), timeout=240) as client:
         from infermesh.client import signature
 
-        before = service.memory_info().rss
         peak = 0
 
         def watch(sent, total):
@@ -84,7 +83,7 @@ def test_a_gibibyte_is_uploaded_in_little_memory(make_mesh, tmp_path):
             progress=watch,
         )
     assert version.files[0].size_bytes == 1024 * MIB
-    assert peak - before < 100 * MIB, f"{(peak - before) / MIB:.0f} MiB more"
+    assert peak < 100 * MIB, f"{peak / MIB:.0f} MiB in all"
     stored = mesh.home / "artifacts"
     assert max(path.stat().st_size for path in stored.rglob("*") if path.is_file()) == 1024 * MIB
 

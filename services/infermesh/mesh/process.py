@@ -50,10 +50,10 @@ class Process:
         """The tracer of this process."""
         return self._telemetry.tracer
 
-    def create_server(self) -> grpc.aio.Server:
+    def create_server(self, options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Server:
         """Returns a gRPC server whose calls are timed, traced and end with rich statuses; see `server.bind`."""
         observe = ObserveInterceptor(metrics.rpc_seconds(self.metrics), self.tracer)
-        return server.create_server([observe])
+        return server.create_server([observe], options)
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()

@@ -22,9 +22,14 @@ OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
-def create_server(interceptors: Sequence[grpc.aio.ServerInterceptor] = ()) -> grpc.aio.Server:
-    """Returns a server that turns errors of the tree into rich statuses and hides every other."""
-    return grpc.aio.server(interceptors=(*interceptors, ErrorInterceptor()), options=OPTIONS)
+def create_server(
+    interceptors: Sequence[grpc.aio.ServerInterceptor] = (), options: Sequence[tuple[str, Any]] = ()
+) -> grpc.aio.Server:
+    """Returns a server that turns errors of the tree into rich statuses and hides every other.
+
+    `options` are further channel arguments of gRPC.
+    """
+    return grpc.aio.server(interceptors=(*interceptors, ErrorInterceptor()), options=(*OPTIONS, *options))
 
 
 async def bind(server: grpc.aio.Server, listen: str) -> str:

@@ -5,6 +5,7 @@ import contextlib
 import os
 import time
 from collections.abc import Sequence
+from typing import Final
 
 import grpc.aio
 from google.longrunning.operations_pb2_grpc import add_OperationsServicer_to_server
@@ -16,6 +17,7 @@ from infermesh.mesh.process import Process, run
 from infermesh.mesh.server import bind, drain
 from infermesh.registry.artifact_servicer import ArtifactServicer
 from infermesh.registry.artifacts import open_store
+from infermesh.registry.catalog import migrate
 from infermesh.registry.catalog.database import Database
 from infermesh.registry.catalog.sql import sql_catalog
 from infermesh.registry.changes import Changes
@@ -32,6 +34,10 @@ from infermesh.v1.deployment_service_pb2_grpc import add_DeploymentServiceServic
 from infermesh.v1.model_service_pb2_grpc import add_ModelServiceServicer_to_server
 from infermesh.v1.state_service_pb2_grpc import add_StateServiceServicer_to_server
 
+# What a client has sent and we have not yet read waits in memory: without a bound gRPC would let it grow with the
+# speed of the wire, and an upload is sent faster than a disk takes it.
+_NARROW: Final = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 20))
+
 
 async def main(argv: Sequence[str]) -> None:
     """Serves until told to stop. Raises ConfigError for a bad setting, or a home that another registry has."""
@@ -40,11 +46,11 @@ async def main(argv: Sequence[str]) -> None:
         with contextlib.ExitStack() as stack:
             stack.enter_context(Home(config.home))
             changes = Changes()
-            database = Database(config.database, now=time.time_ns, committed=changes.announce)
+            database = Database(config.database, now=time.time_ns, committed=changes.announce, migrate=migrate.in_child)
             stack.callback(database.close)
             threads = Threads(config.threads, "registry")
             stack.callback(threads.close)  # before the database: its calls use it
-            server = process.create_server()
+            server = process.create_server(_NARROW)
             uploads = add_services(server, config, process, database, changes, threads)
             await serve(server, config, process, changes, uploads)
 

@@ -3,15 +3,19 @@
 import asyncio
 import os
 import sqlite3
+import sys
 import threading
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import OperationalError
 
 from infermesh.errors import ConfigError, NotReady, Overloaded
 from infermesh.mesh.config import load
+from infermesh.registry.catalog import migrate
 from infermesh.registry.catalog.database import Database
 from infermesh.registry.changes import Changes
 from infermesh.registry.config import RegistryConfig
@@ -148,13 +152,26 @@ def test_a_bad_database_url_is_a_bad_setting(url: str) -> None:
         Database(url, now=lambda: 0)
 
 
-def test_a_database_of_another_release_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("migrating", [migrate.here, migrate.in_child])
+def test_a_database_of_another_release_is_refused(tmp_path: Path, migrating: migrate.Migrate) -> None:
     url = f"sqlite:///{tmp_path / 'registry.db'}"
-    database = Database(url, now=lambda: 0)
+    database = Database(url, now=lambda: 0, migrate=migrating)
     database.write(lambda tx: tx.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
     database.close()
     with pytest.raises(ConfigError, match="another release"):
-        Database(url, now=lambda: 0)
+        Database(url, now=lambda: 0, migrate=migrating)
+
+
+def test_a_database_that_is_up_to_date_needs_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'registry.db'}"
+    Database(url, now=lambda: 0).close()
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    Database(url, now=lambda: 0, migrate=migrate.in_child).close()
+
+
+def test_the_newest_revision_is_the_one_that_is_looked_for() -> None:
+    folder = files("infermesh.registry.catalog") / "migrations"
+    assert ScriptDirectory(str(folder)).get_current_head() == migrate.HEAD
 
 
 def test_everything_lies_in_the_home_unless_told_otherwise(tmp_path: Path) -> None:

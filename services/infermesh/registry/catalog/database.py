@@ -7,16 +7,14 @@ isolation level says so and a transaction that lost is run again.
 import sqlite3
 import threading
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, NoSuchModuleError, OperationalError
 
 from infermesh.errors import ConfigError, NotReady, Overloaded
+from infermesh.registry.catalog import migrate
+from infermesh.registry.catalog.migrate import Migrate
 
 T = TypeVar("T")
 
@@ -30,23 +28,32 @@ _SQLITE_AWAY: Final = (
     sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_CANTOPEN,
 )
-_MIGRATION_LOCK: Final = 0x1FE2E54
 
 
 class Database:
     """A migrated database. `committed` is called after every write, in the thread that wrote."""
 
-    def __init__(self, url: str, *, now: Callable[[], int], committed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        now: Callable[[], int],
+        committed: Callable[[], None] = lambda: None,
+        migrate: Migrate = migrate.here,
+    ) -> None:
         """Opens the database at a SQLAlchemy URL and brings its schema up to date; blocks. Raises ConfigError.
 
         `now` returns nanoseconds since 1970.
         """
         self.now = now
         self._committed = committed
-        self._engine = _engine(url)
+        self._engine = open_engine(url)
         # SQLite lets waiting writers sleep and retry: neither fair nor quick. A lock among our threads is both.
         self._writer = threading.Lock() if self._engine.dialect.name == "sqlite" else None
-        _migrate(self._engine)
+        try:
+            migrate(self._engine)
+        except DBAPIError as error:
+            raise ConfigError(f"database_url: cannot open the database: {error.orig}") from error
 
     @property
     def shared(self) -> bool:
@@ -92,7 +99,8 @@ def _translated(error: DBAPIError) -> Exception:
     return NotReady("the registry's database does not answer: try again", retry_after=1.0) if away else error
 
 
-def _engine(url: str) -> sa.Engine:
+def open_engine(url: str) -> sa.Engine:
+    """Returns an engine whose transactions begin as they must. Raises ConfigError for a URL that can't be used."""
     try:
         parsed = sa.make_url(url)
         name = parsed.get_backend_name()
@@ -122,18 +130,3 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     write = connection.get_execution_options().get("infermesh_write", True)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
-
-
-def _migrate(engine: sa.Engine) -> None:
-    config = Config()
-    config.set_main_option("script_location", str(files("infermesh.registry.catalog") / "migrations"))
-    try:
-        with engine.begin() as connection:
-            if engine.dialect.name == "postgresql":  # replicas that start together migrate one after the other
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except CommandError as error:
-        raise ConfigError(f"database_url: the database was written by another release: {error}") from error
-    except DBAPIError as error:
-        raise ConfigError(f"database_url: cannot open the database: {error.orig}") from error
