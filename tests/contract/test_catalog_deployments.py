@@ -123,6 +123,11 @@ def test_the_operation_is_done_when_the_state_is_reached(digits: Catalog) -> Non
     assert digits.deployments.get("d").state == Deployment.FAILED
 
 
+def test_an_operation_under_way_says_what_it_waits_for(digits: Catalog) -> None:
+    report(digits, Deployment.DEGRADED, reason="needs cuda, no worker has it")
+    assert metadata(only(digits, done=False)).reason == "needs cuda, no worker has it"
+
+
 def test_the_operation_fails_with_the_reason(digits: Catalog) -> None:
     report(digits, Deployment.FAILED, reason="version 1: tensor 'y' differs")
     failed = only(digits, done=True)

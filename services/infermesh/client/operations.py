@@ -76,12 +76,11 @@ def _show(operation: operations_pb2.Operation, watch: Watcher | None) -> None:
 def _overdue(operation: operations_pb2.Operation, deployment: str, timeout: float) -> DeadlineExceeded:
     metadata = deployment_pb2.DeploymentOperationMetadata()
     operation.metadata.Unpack(metadata)
-    states = [
-        f"version {v.version}: {v.failure or f'{v.ready_replicas} ready, {v.loading_replicas} loading'}"
-        for v in metadata.versions
+    versions = [
+        f"version {v.version}: {v.ready_replicas} ready, {v.loading_replicas} loading" for v in metadata.versions
     ]
+    state = metadata.reason or "; ".join(versions) or "nothing is placed yet"
     return DeadlineExceeded(
-        f"deployment '{deployment}' is not ready after {timeout:g} s ({'; '.join(states) or 'nothing is placed yet'}); "
-        "it goes on in the background",
+        f"deployment '{deployment}' is not ready after {timeout:g} s ({state}); it goes on in the background",
         metadata={"deployment": deployment},
     )

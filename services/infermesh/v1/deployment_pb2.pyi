@@ -97,13 +97,15 @@ class VersionStatus(_message.Message):
     def __init__(self, version: _Optional[str] = ..., ready_replicas: _Optional[int] = ..., loading_replicas: _Optional[int] = ..., failure: _Optional[str] = ..., routed: _Optional[bool] = ...) -> None: ...
 
 class DeploymentOperationMetadata(_message.Message):
-    __slots__ = ("deployment", "generation", "state", "versions")
+    __slots__ = ("deployment", "generation", "state", "versions", "reason")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     generation: int
     state: Deployment.State
     versions: _containers.RepeatedCompositeFieldContainer[VersionStatus]
-    def __init__(self, deployment: _Optional[str] = ..., generation: _Optional[int] = ..., state: _Optional[_Union[Deployment.State, str]] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ...) -> None: ...
+    reason: str
+    def __init__(self, deployment: _Optional[str] = ..., generation: _Optional[int] = ..., state: _Optional[_Union[Deployment.State, str]] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...

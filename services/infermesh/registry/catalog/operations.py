@@ -147,4 +147,5 @@ def _metadata(deployment: Deployment) -> DeploymentOperationMetadata:
         generation=deployment.generation,
         state=deployment.state,
         versions=deployment.versions,
+        reason=deployment.reason,
     )
