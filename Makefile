@@ -4,6 +4,7 @@ VENV   := .venv
 READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
+TOGETHER := -n 2 --dist loadfile  # two processes; the tests of a file share their mesh
 
 export TORCH_INDEX PYTHON
 .DEFAULT_GOAL := help
@@ -25,13 +26,13 @@ up: $(READY) ## a mesh in the foreground; state in ./.infermesh
 	@$(BIN)/infermesh up $(ARGS)
 
 test: $(READY) ## every test
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) $(TOGETHER) $(ARGS)
 
 unit: $(READY) ## the fast tests: no process is started
-	@$(PYTEST) -m 'not mesh' $(ARGS)
+	@$(PYTEST) $(TOGETHER) -m 'not mesh' $(ARGS)
 
 mesh: $(READY) ## the tests that start real processes
-	@$(PYTEST) -m mesh $(ARGS)
+	@$(PYTEST) $(TOGETHER) -m mesh $(ARGS)
 
 check: lint types imports proto-check proto-lint ## everything that CI looks at beside the tests
 

@@ -5,7 +5,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,16 @@ class Model:
         print("a model may print")
         return {"y": x + 1}
 """
+
+
+Children = Callable[[], Sequence[psutil.Process]]
+
+
+@pytest.fixture
+def children() -> Children:
+    """Returns the processes that the test has started: a mesh of other tests may be running beside them."""
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    return lambda: [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
 
 
 @pytest.fixture
@@ -173,7 +183,7 @@ asyncio.run(main())
     assert worker.returncode == -signal.SIGKILL
 
 
-async def test_code_is_refused_unless_it_is_allowed(spec: RunnerSpec) -> None:
+async def test_code_is_refused_unless_it_is_allowed(spec: RunnerSpec, children: Children) -> None:
     with pytest.raises(LoadFailed, match="--allow-python") as caught:
         await Runner.start(RunnerSpec(spec.version, spec.folder))
     assert caught.value.reason == "PYTHON_NOT_ALLOWED"
@@ -186,7 +196,7 @@ async def test_a_process_that_dies_while_it_loads_fails_the_load(spec: RunnerSpe
         await Runner.start(spec)
 
 
-async def test_a_load_that_is_cancelled_leaves_no_process(spec: RunnerSpec) -> None:
+async def test_a_load_that_is_cancelled_leaves_no_process(spec: RunnerSpec, children: Children) -> None:
     (spec.folder / "model.py").write_text("import time; time.sleep(600)")
     task = asyncio.ensure_future(Runner.start(spec))
     while not children():  # noqa: ASYNC110  # nobody tells when a process has been started
@@ -217,7 +227,7 @@ async def test_a_version_is_loaded_checked_measured_and_run(form: str, tmp_path:
         await runner.close()
 
 
-async def test_a_version_that_fails_its_golden_check_is_not_started(tmp_path: Path) -> None:
+async def test_a_version_that_fails_its_golden_check_is_not_started(tmp_path: Path, children: Children) -> None:
     write("onnx", tmp_path)
     described = version("onnx")
     add_sample(described, off_by=1.0)
@@ -227,11 +237,7 @@ async def test_a_version_that_fails_its_golden_check_is_not_started(tmp_path: Pa
     assert children() == []
 
 
-def children() -> Sequence[psutil.Process]:
-    return psutil.Process().children(recursive=True)
-
-
-def resident() -> int:
+def resident(children: Children) -> int:
     return sum(process.memory_info().rss for process in [psutil.Process(), *children()])
 
 
@@ -242,16 +248,16 @@ async def cycles(spec: RunnerSpec, count: int) -> None:
         await runner.close()
 
 
-def test_twenty_loads_and_unloads_leave_nothing(spec: RunnerSpec) -> None:
+def test_twenty_loads_and_unloads_leave_nothing(spec: RunnerSpec, children: Children) -> None:
     """On the loop that workers use."""
     process = psutil.Process()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
         loop.run(cycles(spec, 1))  # what is made once and kept
         gc.collect()
-        memory, files, threads = resident(), process.num_fds(), process.num_threads()
+        memory, files, threads = resident(children), process.num_fds(), process.num_threads()
         loop.run(cycles(spec, 20))
         gc.collect()
         assert children() == []
         assert process.num_fds() == files
         assert process.num_threads() == threads
-        assert resident() <= memory * 1.1
+        assert resident(children) <= memory * 1.1

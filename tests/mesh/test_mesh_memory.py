@@ -31,7 +31,8 @@ def tree_bytes(pid):
 
 @pytest.mark.timeout(300)
 def test_loading_and_unloading_leaves_nothing_behind(make_mesh, files):
-    mesh = make_mesh(workers=1)
+    # beats come often, because each step of a cycle waits for one
+    mesh = make_mesh(workers=1, flags={"scheduler": ["--heartbeat-interval", "0.2"]})
     pid = mesh.processes["worker-1"].pid
     with Client(mesh.gateway) as client:
         client.push("heavy", files.onnx(2, ballast=32 * MIB), samples=samples(2))

@@ -14,8 +14,8 @@ class WorkerConfig:
 
     listen: Annotated[str, "host:port of the worker's gRPC services; port 0 takes a free one"] = "127.0.0.1:0"
     advertise: Annotated[str, "host:port under which gateways reach it; empty takes what it listens on"] = ""
-    scheduler: Annotated[str, "host:port of the scheduler"] = "127.0.0.1:4713"
-    registry: Annotated[str, "host:port of the registry"] = "127.0.0.1:4712"
+    scheduler: Annotated[str, "host:port of the scheduler"] = "127.0.0.1:8301"
+    registry: Annotated[str, "host:port of the registry"] = "127.0.0.1:8302"
     id: Annotated[str, "name of this worker in the mesh; empty makes one of host name and process"] = ""
     device: Annotated[
         str,
