@@ -13,7 +13,7 @@ from rich.table import Table
 from infermesh.cli.options import DEFAULT_HOME, Format, Home, Output
 from infermesh.testing import LocalMesh, MeshOptions
 from infermesh.testing.child import ServiceFailed
-from infermesh.testing.interrupts import sigterm_interrupts
+from infermesh.testing.interrupts import stop_signals_interrupt
 
 FAVOURITE: Final = "127.0.0.1:8080"
 """Where the gateway listens if nobody says otherwise and nobody else is there."""
@@ -47,7 +47,7 @@ class Supervisor:
 
         Raises HomeInUse or ServiceFailed if the mesh can't start.
         """
-        with sigterm_interrupts():
+        with stop_signals_interrupt():
             try:
                 self._start()
                 while True:

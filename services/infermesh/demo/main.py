@@ -12,7 +12,7 @@ from infermesh.demo.digits import Digits
 from infermesh.demo.stage import Stage
 from infermesh.demo.story import Story, Trained
 from infermesh.testing import LocalMesh, MeshOptions
-from infermesh.testing.interrupts import sigterm_interrupts
+from infermesh.testing.interrupts import stop_signals_interrupt
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DemoOptions:
 def run(options: DemoOptions, console: Console) -> bool:
     """Runs the demo and returns whether it kept every claim. Leaves no process and no file, however it ends."""
     stage = Stage(console)
-    with sigterm_interrupts(), TemporaryDirectory(prefix="infermesh-demo-") as folder:
+    with stop_signals_interrupt(), TemporaryDirectory(prefix="infermesh-demo-") as folder:
         data = digits.load(options.seed)
         trained = _train(stage, data, Path(folder), options.seed)
         mesh = LocalMesh(Path(folder) / "home", MeshOptions(workers=2, device=options.device))

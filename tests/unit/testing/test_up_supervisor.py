@@ -32,7 +32,9 @@ class Up:
     def __init__(self, stubs, *arguments):
         self._screen = stubs.folder / "screen"
         with self._screen.open("wb") as screen:
-            self.process = subprocess.Popen([sys.executable, "-c", UP, str(stubs.folder), *arguments], stdout=screen)
+            command = [sys.executable, "-c", UP, str(stubs.folder), *arguments]
+            # as a shell script starts what it puts into the background
+            self.process = subprocess.Popen(["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *command], stdout=screen)
         wait_for(lambda: "gateway" in self.shown())
 
     def shown(self) -> str:
