@@ -3,6 +3,12 @@
 import os
 
 import pytest
+from hypothesis import settings
+
+# The suite says the same twice on the same code. To search further: pytest --hypothesis-profile=search
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("search", max_examples=1_000)
+settings.load_profile("repeatable")
 
 # what would change how our processes or clients behave
 _FOREIGN = ("INFERMESH_", "OTEL_", "GRPC_")

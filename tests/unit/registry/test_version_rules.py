@@ -170,7 +170,7 @@ def test_text_samples_are_counted_and_their_framing_checked(data: bytes) -> None
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", "a\\b", "a\0b", "a\nb", "C:/a", "x" * 256, "a/" * 600],
+    ["", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", "a\\b", "a\0b", "a\nb", "C:a", "x" * 256, "a/" * 600],
 )
 def test_an_unsafe_path_is_refused(path: str) -> None:
     with pytest.raises(InvalidInput):

@@ -55,7 +55,7 @@ def check_path(field: str, path: str) -> None:
     parts = path.split("/")
     if not path or len(path) > _PATH_MAX:
         raise bad(field, f"a path of 1 to {_PATH_MAX} characters", path)
-    if "\\" in path or not path.isprintable() or (len(parts[0]) == 2 and parts[0][1] == ":"):
+    if "\\" in path or not path.isprintable() or path[1:2] == ":":
         raise bad(field, "a relative path with '/' between its parts and no control characters", path)
     if any(part in ("", ".", "..") for part in parts):
         raise bad(field, "a relative path without empty, '.' or '..' parts", path)
