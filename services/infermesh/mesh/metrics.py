@@ -28,13 +28,6 @@ def rpc_seconds(registry: CollectorRegistry) -> Histogram:
     )
 
 
-def errors_total(registry: CollectorRegistry) -> Counter:
-    """Returns the counter of unexpected errors (faults of ours)."""
-    return Counter(
-        "infermesh_unexpected_errors", "Unexpected errors, each logged with its request id.", registry=registry
-    )
-
-
 def worker_queue_seconds() -> HistogramMetricFamily:
     """Returns the family of the times of calls in a worker's queue; its buckets are LATENCY_BUCKETS.
 

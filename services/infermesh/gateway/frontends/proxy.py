@@ -4,7 +4,8 @@ Messages are never decoded. What is of no concern to clients is refused by name.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
 import grpc
@@ -88,18 +89,10 @@ class Forward:
         kind = self._channel.stream_unary if self._client_stream else self._channel.unary_unary
         source = Source(request) if self._client_stream else request
         call: Any = kind(context.path)(source, **_options(context))
-        try:
+        with _passed_on(call, source):
             response: bytes = await call
             context.initial = _pairs(await call.initial_metadata())
             context.trailing = _pairs(await call.trailing_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise failure_of(error) from error
-        except asyncio.CancelledError:
-            if isinstance(source, Source) and source.broken is not None:
-                raise source.broken from None
-            raise
-        finally:
-            call.cancel()
         return response
 
     async def many(self, request: Any, context: Context) -> AsyncIterator[bytes]:
@@ -107,19 +100,26 @@ class Forward:
         kind = self._channel.stream_stream if self._client_stream else self._channel.unary_stream
         source = Source(request) if self._client_stream else request
         call: Any = kind(context.path)(source, **_options(context))
-        try:
+        with _passed_on(call, source):
             context.initial = _pairs(await call.initial_metadata())
             async for response in call:
                 yield response
             context.trailing = _pairs(await call.trailing_metadata())
-        except grpc.aio.AioRpcError as error:
-            raise failure_of(error) from error
-        except asyncio.CancelledError:
-            if isinstance(source, Source) and source.broken is not None:
-                raise source.broken from None
-            raise
-        finally:
-            call.cancel()
+
+
+@contextlib.contextmanager
+def _passed_on(call: Any, source: Any) -> Iterator[None]:
+    """Ends the call to the other room with the block; its failure, or that of its source, becomes the caller's."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise failure_of(error) from error
+    except asyncio.CancelledError:
+        if isinstance(source, Source) and source.broken is not None:
+            raise source.broken from None
+        raise
+    finally:
+        call.cancel()
 
 
 class Source:
