@@ -5,14 +5,15 @@ READY  := $(VENV)/.ready
 BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 TOGETHER := -n 2 --dist loadfile  # two processes; the tests of a file share their mesh
+CALLS  := 1000000
 
 export TORCH_INDEX PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test unit mesh check lint types imports proto proto-check proto-lint format clean
+.PHONY: help setup demo up test unit mesh soak check lint types imports proto proto-check proto-lint format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "  variables    TORCH_INDEX=URL (index for torch alone), PYTHON=interpreter, ARGS=… (for demo, up and the tests)"
+	@echo "  variables    TORCH_INDEX=URL (index for torch alone), PYTHON=interpreter, ARGS=… (for demo, up and the tests), CALLS=… (for soak)"
 
 setup: $(READY) ## the environment .venv; the other targets do this by themselves
 
@@ -33,6 +34,9 @@ unit: $(READY) ## the fast tests: no process is started
 
 mesh: $(READY) ## the tests that start real processes
 	@$(PYTEST) $(TOGETHER) -m mesh $(ARGS)
+
+soak: $(READY) ## the long tests, for the night: CALLS=1000000 calls each
+	@$(PYTEST) -m soak --soak $(CALLS) $(ARGS)
 
 check: lint types imports proto-check proto-lint ## everything that CI looks at beside the tests
 

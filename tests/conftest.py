@@ -15,6 +15,27 @@ _FOREIGN = ("INFERMESH_", "OTEL_", "GRPC_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--soak", type=int, default=0, metavar="CALLS", help="run the tests marked soak, with about so many calls each"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("soak"):
+        return
+    long = [item for item in items if item.get_closest_marker("soak")]
+    if long:
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
+@pytest.fixture
+def soak_calls(request):
+    """About how many calls a test marked soak shall make."""
+    return request.config.getoption("soak")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _clean_environment():
     """Takes settings out of the environment, for the tests and for the processes that they start."""
