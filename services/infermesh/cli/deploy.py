@@ -30,6 +30,15 @@ def deploy(
     max_batch_size: Annotated[int | None, typer.Option(help="Most rows of a batch.", min=0)] = None,
     max_delay: Annotated[float | None, typer.Option(help="Seconds to wait for a larger batch.", min=0)] = None,
     max_queue: Annotated[int | None, typer.Option(help="Most waiting calls in one gateway.", min=0)] = None,
+    hedge_budget: Annotated[
+        float | None, typer.Option(help="Share of the calls that may be sent twice; 0 is off.", min=0, max=0.5)
+    ] = None,
+    hedge_delay: Annotated[
+        float | None, typer.Option(help="Seconds before a slow call is sent twice; default: as measured.", min=0)
+    ] = None,
+    single_flight: Annotated[
+        bool | None, typer.Option("--single-flight/--no-single-flight", help="Run equal concurrent requests once.")
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Label as key=value; replaces all labels.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every version answers.")] = True,
     timeout: Timeout = 300.0,
@@ -49,6 +58,8 @@ def deploy(
             policy=policy,
             batching=_batching(max_batch_size, max_delay, max_queue),
             labels=pairs("label", label) if label else None,
+            hedging=_hedging(hedge_budget, hedge_delay),
+            single_flight=single_flight,
             wait=wait,
             timeout=timeout,
             watch=watch,
@@ -94,6 +105,16 @@ def _batching(
     from infermesh.client import batching
 
     return batching(max_batch_size=max_batch_size or 0, max_delay=max_delay or 0.0, max_queue=max_queue or 0)
+
+
+def _hedging(budget: float | None, delay: float | None) -> "deployment_pb2.Hedging | None":
+    if budget is None:
+        if delay is not None:
+            raise typer.BadParameter("hedge-delay: give --hedge-budget, too: without a budget nothing is sent twice")
+        return None
+    from infermesh.client import hedging
+
+    return hedging(budget, delay=delay or 0.0)
 
 
 @contextmanager

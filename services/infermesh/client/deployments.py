@@ -27,6 +27,15 @@ def batching(*, max_batch_size: int = 0, max_delay: float = 0.0, max_queue: int 
     return result
 
 
+def hedging(budget: float, *, delay: float = 0.0) -> deployment_pb2.Hedging:
+    """Returns when slow calls are sent twice: at most the share `budget` of them, after `delay` seconds (0: after the
+    time within which all but that share end). A budget of 0 switches it off."""
+    result = deployment_pb2.Hedging(budget=budget)
+    if delay:
+        result.delay.FromNanoseconds(round(delay * 1e9))
+    return result
+
+
 class DeploymentCalls:
     """Everything about deployments, and the workers that carry them out."""
 
@@ -44,6 +53,8 @@ class DeploymentCalls:
         policy: str | None = None,
         batching: deployment_pb2.Batching | None = None,
         labels: Mapping[str, str] | None = None,
+        hedging: deployment_pb2.Hedging | None = None,
+        single_flight: bool | None = None,
         wait: bool = True,
         timeout: float = 300.0,
         watch: Watcher | None = None,
@@ -54,6 +65,8 @@ class DeploymentCalls:
         moves, or `latest`), or are shared by `traffic`: {version: weight}. A new deployment without either gets the
         newest version there is now. `replicas` is the number of workers that hold each version; `device` any, cpu,
         cuda, mps or xpu; `policy` round_robin, random, least_load or weighted; `labels` replaces all labels.
+        `hedging` sends slow calls twice, `single_flight` runs the same request once for all who ask for it at the same
+        time: both only for models that take it without harm.
 
         With `wait` it returns once every version answers calls, at most `timeout` seconds later; `watch` is called
         with the progress meanwhile. Raises LoadFailed or FailedPrecondition with the reason if a version can't be
@@ -62,6 +75,7 @@ class DeploymentCalls:
         names.check_id("deployment", deployment)
         wanted = _targets(version, traffic)
         fields = dict(traffic=wanted, replicas=replicas, device=device, policy=policy, batching=batching, labels=labels)
+        fields |= dict(hedging=hedging, single_flight=single_flight)
         given = {field: value for field, value in fields.items() if value is not None}
         operation = await self._create_or_update(deployment, model, given)
         if wait:

@@ -23,6 +23,8 @@ def route_of(deployment: Deployment, status: Status, standings: Mapping[str, Sta
         batching=deployment.spec.batching if deployment.spec.HasField("batching") else None,
         state=status.state,
         reason=status.reason,
+        hedging=deployment.spec.hedging if deployment.spec.HasField("hedging") else None,
+        single_flight=deployment.spec.single_flight,
     )
 
 

@@ -29,8 +29,16 @@ class Batching(_message.Message):
     max_queue: int
     def __init__(self, max_batch_size: _Optional[int] = ..., max_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_queue: _Optional[int] = ...) -> None: ...
 
+class Hedging(_message.Message):
+    __slots__ = ("budget", "delay")
+    BUDGET_FIELD_NUMBER: _ClassVar[int]
+    DELAY_FIELD_NUMBER: _ClassVar[int]
+    budget: float
+    delay: _duration_pb2.Duration
+    def __init__(self, budget: _Optional[float] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+
 class Deployment(_message.Message):
-    __slots__ = ("name", "model", "traffic", "replicas", "device", "batching", "policy", "labels", "state", "reason", "versions", "create_time", "update_time", "etag", "generation")
+    __slots__ = ("name", "model", "traffic", "replicas", "device", "batching", "policy", "labels", "state", "reason", "versions", "create_time", "update_time", "etag", "generation", "hedging", "single_flight")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Deployment.State]
@@ -65,6 +73,8 @@ class Deployment(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    HEDGING_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     traffic: _containers.RepeatedCompositeFieldContainer[TrafficTarget]
@@ -80,7 +90,9 @@ class Deployment(_message.Message):
     update_time: _timestamp_pb2.Timestamp
     etag: str
     generation: int
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[TrafficTarget, _Mapping]]] = ..., replicas: _Optional[int] = ..., device: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., policy: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[Deployment.State, str]] = ..., reason: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., generation: _Optional[int] = ...) -> None: ...
+    hedging: Hedging
+    single_flight: bool
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[TrafficTarget, _Mapping]]] = ..., replicas: _Optional[int] = ..., device: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., policy: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[Deployment.State, str]] = ..., reason: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., generation: _Optional[int] = ..., hedging: _Optional[_Union[Hedging, _Mapping]] = ..., single_flight: _Optional[bool] = ...) -> None: ...
 
 class VersionStatus(_message.Message):
     __slots__ = ("version", "ready_replicas", "loading_replicas", "failure", "routed")

@@ -61,7 +61,7 @@ class RouteWorker(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class DeploymentRoute(_message.Message):
-    __slots__ = ("deployment", "model", "traffic", "versions", "aliases", "policy", "batching", "state", "reason")
+    __slots__ = ("deployment", "model", "traffic", "versions", "aliases", "policy", "batching", "state", "reason", "hedging", "single_flight")
     class AliasesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +78,8 @@ class DeploymentRoute(_message.Message):
     BATCHING_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    HEDGING_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     model: str
     traffic: _containers.RepeatedCompositeFieldContainer[ResolvedRoute]
@@ -87,7 +89,9 @@ class DeploymentRoute(_message.Message):
     batching: _deployment_pb2.Batching
     state: _deployment_pb2.Deployment.State
     reason: str
-    def __init__(self, deployment: _Optional[str] = ..., model: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[ResolvedRoute, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[VersionRoute, _Mapping]]] = ..., aliases: _Optional[_Mapping[str, str]] = ..., policy: _Optional[str] = ..., batching: _Optional[_Union[_deployment_pb2.Batching, _Mapping]] = ..., state: _Optional[_Union[_deployment_pb2.Deployment.State, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    hedging: _deployment_pb2.Hedging
+    single_flight: bool
+    def __init__(self, deployment: _Optional[str] = ..., model: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[ResolvedRoute, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[VersionRoute, _Mapping]]] = ..., aliases: _Optional[_Mapping[str, str]] = ..., policy: _Optional[str] = ..., batching: _Optional[_Union[_deployment_pb2.Batching, _Mapping]] = ..., state: _Optional[_Union[_deployment_pb2.Deployment.State, str]] = ..., reason: _Optional[str] = ..., hedging: _Optional[_Union[_deployment_pb2.Hedging, _Mapping]] = ..., single_flight: _Optional[bool] = ...) -> None: ...
 
 class ResolvedRoute(_message.Message):
     __slots__ = ("version", "weight")

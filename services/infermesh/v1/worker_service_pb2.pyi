@@ -9,12 +9,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class WorkBundle(_message.Message):
-    __slots__ = ("items", "gateway")
+    __slots__ = ("items", "gateway", "probe")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
     GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[WorkItem]
     gateway: str
-    def __init__(self, items: _Optional[_Iterable[_Union[WorkItem, _Mapping]]] = ..., gateway: _Optional[str] = ...) -> None: ...
+    probe: int
+    def __init__(self, items: _Optional[_Iterable[_Union[WorkItem, _Mapping]]] = ..., gateway: _Optional[str] = ..., probe: _Optional[int] = ...) -> None: ...
 
 class WorkItem(_message.Message):
     __slots__ = ("id", "kind", "target", "payload", "timeout_us", "priority", "traceparent", "tracestate")
@@ -47,14 +49,16 @@ class WorkItem(_message.Message):
     def __init__(self, id: _Optional[int] = ..., kind: _Optional[_Union[WorkItem.Kind, str]] = ..., target: _Optional[str] = ..., payload: _Optional[bytes] = ..., timeout_us: _Optional[int] = ..., priority: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class ResultBundle(_message.Message):
-    __slots__ = ("results", "loads", "draining")
+    __slots__ = ("results", "loads", "draining", "probe")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     LOADS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
+    PROBE_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[ResultItem]
     loads: _containers.RepeatedCompositeFieldContainer[TargetLoad]
     draining: bool
-    def __init__(self, results: _Optional[_Iterable[_Union[ResultItem, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[TargetLoad, _Mapping]]] = ..., draining: _Optional[bool] = ...) -> None: ...
+    probe: int
+    def __init__(self, results: _Optional[_Iterable[_Union[ResultItem, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[TargetLoad, _Mapping]]] = ..., draining: _Optional[bool] = ..., probe: _Optional[int] = ...) -> None: ...
 
 class ResultItem(_message.Message):
     __slots__ = ("id", "payload", "error", "final", "not_started", "queue_us", "compute_us")

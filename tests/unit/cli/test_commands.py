@@ -108,6 +108,13 @@ def test_deploy_and_undeploy(run: Run, mesh: FakeMesh) -> None:
     shown = printed(run("deploy", "shop", "-m", "digits", *flags, "-o", "json"))
     assert shown["traffic"] == [{"version": "1", "weight": 90}, {"version": "prod", "weight": 10}]
     assert (shown["replicas"], shown["policy"], shown["batching"]["max_delay"]) == (2, "random", "0.010s")
+    both = printed(
+        run("deploy", "shop", "--hedge-budget", "0.02", "--hedge-delay", "0.05", "--single-flight", "-o", "json")
+    )
+    assert (both["hedging"], both["single_flight"]) == ({"budget": 0.02, "delay": "0.050s"}, True)
+    neither = printed(run("deploy", "shop", "--hedge-budget", "0", "--no-single-flight", "-o", "json"))
+    assert (neither["hedging"].get("budget", 0), neither.get("single_flight", False)) == (0, False)
+    assert "hedge-budget" in run("deploy", "shop", "--hedge-delay", "1").stderr
     table = run("deployments").stdout
     assert "1 90 %, prod 10 %" in table
     assert "ACTIVE" in table

@@ -3,7 +3,7 @@
 import pytest
 
 from infermesh import errors
-from infermesh.client import AsyncClient, batching
+from infermesh.client import AsyncClient, batching, hedging
 from infermesh.v1 import deployment_pb2
 from tests.unit.client.fake_mesh import FakeMesh
 
@@ -33,11 +33,15 @@ async def test_everything_that_is_given_is_wanted(client: AsyncClient, mesh: Fak
         policy="least_load",
         batching=batching(max_batch_size=8, max_delay=0.005, max_queue=50),
         labels={"team": "a"},
+        hedging=hedging(0.02, delay=0.05),
+        single_flight=True,
     )
     assert traffic(deployment) == {"1": 90, "prod": 10}
     assert (deployment.replicas, deployment.device, deployment.policy) == (2, "cpu", "least_load")
     assert deployment.batching.max_delay.ToMilliseconds() == 5
     assert dict(deployment.labels) == {"team": "a"}
+    assert (deployment.hedging.budget, deployment.hedging.delay.ToMilliseconds()) == (0.02, 50)
+    assert deployment.single_flight
 
 
 async def test_a_change_touches_only_what_is_given(client: AsyncClient, mesh: FakeMesh) -> None:

@@ -1,5 +1,6 @@
 """What a deployment may look like, how masks work, what targets stand for, and how pages are cut."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from infermesh.errors import Conflict, InvalidInput, NotFound
 from infermesh.registry.rules import deployments, models, pages
 from infermesh.registry.rules.fields import check_etag
-from infermesh.v1.deployment_pb2 import Batching, Deployment, TrafficTarget
+from infermesh.v1.deployment_pb2 import Batching, Deployment, Hedging, TrafficTarget
 from infermesh.v1.model_pb2 import Model
 from tests.unit.registry.messages import deployment
 
@@ -38,6 +39,8 @@ def targets(*pairs: tuple[str, int]) -> list[TrafficTarget]:
         with_(replicas=3, device="cpu", policy="least_load", labels={"a": "b"}),
         with_(batching=Batching(max_batch_size=4, max_delay=Duration(nanos=5_000_000), max_queue=9)),
         with_(policy="somebodys.own-policy"),
+        with_(hedging=Hedging(budget=0.02, delay=Duration(nanos=50_000_000)), single_flight=True),
+        with_(hedging=Hedging()),
     ],
 )
 def test_a_good_deployment_passes(good: Deployment) -> None:
@@ -67,6 +70,11 @@ def test_a_good_deployment_passes(good: Deployment) -> None:
         (with_(batching=Batching(max_delay=Duration(seconds=61))), "deployment.batching.max_delay"),
         (with_(batching=Batching(max_delay=Duration(seconds=1, nanos=-1))), "deployment.batching.max_delay"),
         (with_(labels={"k": "x" * 1025}), "deployment.labels[k]"),
+        (with_(hedging=Hedging(budget=-0.1)), "deployment.hedging.budget"),
+        (with_(hedging=Hedging(budget=0.51)), "deployment.hedging.budget"),
+        (with_(hedging=Hedging(budget=math.nan)), "deployment.hedging.budget"),
+        (with_(hedging=Hedging(budget=0.1, delay=Duration(seconds=61))), "deployment.hedging.delay"),
+        (with_(hedging=Hedging(delay=Duration(seconds=1))), "deployment.hedging.budget"),
     ],
 )
 def test_a_bad_field_is_named(wrong: Deployment, named: str) -> None:
@@ -115,7 +123,13 @@ def test_the_model_of_a_deployment_is_immutable() -> None:
 
 def test_labels_are_not_wanted_of_anybody() -> None:
     assert deployments.wants_the_same(with_(labels={"a": "1"}), with_(generation=3, etag="x"))
-    for other in (with_(replicas=2), deployment(v2=1), with_(policy="random"), with_(device="cpu")):
+    changes = (
+        with_(policy="random"),
+        with_(device="cpu"),
+        with_(hedging=Hedging(budget=0.1)),
+        with_(single_flight=True),
+    )
+    for other in (with_(replicas=2), deployment(v2=1), *changes):
         assert not deployments.wants_the_same(deployment(), other)
 
 

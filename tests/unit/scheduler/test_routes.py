@@ -6,7 +6,7 @@ from infermesh.scheduler.model import Deployment, Plan, State, Version
 from infermesh.scheduler.routes import RouteBook, route_of, workers_of
 from infermesh.scheduler.standing import Standing, standings, survey
 from infermesh.scheduler.status import Status
-from infermesh.v1.deployment_pb2 import Batching
+from infermesh.v1.deployment_pb2 import Batching, Hedging
 from infermesh.v1.deployment_pb2 import Deployment as DeploymentMessage
 from infermesh.v1.model_pb2 import ModelVersion, Signature
 from infermesh.v1.scheduler_service_pb2 import DeploymentRoute, ResolvedRoute, RouteSnapshot, RouteWorker, VersionRoute
@@ -20,7 +20,8 @@ ACTIVE = Status(DeploymentMessage.ACTIVE)
 
 def wanted() -> Deployment:
     facts = ModelVersion(signature=SIGNATURE, max_batch_size=8)
-    spec = DeploymentMessage(policy="least_load", batching=Batching(max_batch_size=4))
+    spec = DeploymentMessage(policy="least_load", batching=Batching(max_batch_size=4), hedging=Hedging(budget=0.1))
+    spec.single_flight = True
     versions = {n: Version(n, f"sha256:{n}", "torch", facts=facts) for n in ("2", "1")}
     base = deployment(targets={"2": 3}, aliases={"prod": "2"}, model="digits-model")
     return Deployment(base.id, base.model, base.targets, versions, base.aliases, spec=spec)
@@ -51,6 +52,8 @@ def test_a_route_has_all_that_a_gateway_needs() -> None:
         policy="least_load",
         batching=Batching(max_batch_size=4),
         state=DeploymentMessage.ACTIVE,
+        hedging=Hedging(budget=0.1),
+        single_flight=True,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from infermesh import names
@@ -15,14 +16,15 @@ from infermesh.registry.rules.fields import (
     check_unique,
     masked,
 )
-from infermesh.v1.deployment_pb2 import Batching, Deployment
+from infermesh.v1.deployment_pb2 import Batching, Deployment, Hedging
 
-CHANGEABLE = ("traffic", "replicas", "device", "batching", "policy", "labels")
+CHANGEABLE = ("traffic", "replicas", "device", "batching", "policy", "labels", "hedging", "single_flight")
 LATEST = "latest"
 
 _TARGETS_MAX = 64
 _REPLICAS_MAX = 10_000
 _DELAY_MAX = 60.0
+_BUDGET_MAX = 0.5  # of the calls twice: beyond it hedging is no help but a load
 _INT32_MAX = 2**31 - 1
 
 
@@ -36,6 +38,7 @@ def check_deployment(deployment: Deployment) -> None:
     if deployment.policy:
         names.check_id("policy", deployment.policy)
     check_labels("deployment.labels", deployment.labels)
+    _check_hedging(deployment.hedging)
 
 
 def _check_traffic(deployment: Deployment) -> None:
@@ -57,9 +60,23 @@ def _check_traffic(deployment: Deployment) -> None:
 def _check_batching(batching: Batching) -> None:
     check_range("deployment.batching.max_batch_size", batching.max_batch_size, 0, _INT32_MAX)
     check_range("deployment.batching.max_queue", batching.max_queue, 0, _INT32_MAX)
-    delay = batching.max_delay.seconds + batching.max_delay.nanos / 1e9
-    if not 0 <= delay <= _DELAY_MAX or batching.max_delay.nanos < 0:
-        raise bad("deployment.batching.max_delay", f"0 to {_DELAY_MAX:g} seconds", delay)
+    _check_delay("deployment.batching.max_delay", batching.max_delay)
+
+
+def _check_hedging(hedging: Hedging) -> None:
+    if not 0 <= hedging.budget <= _BUDGET_MAX:  # not true of NaN either
+        raise bad("deployment.hedging.budget", f"a share from 0 to {_BUDGET_MAX:g}", hedging.budget)
+    _check_delay("deployment.hedging.delay", hedging.delay)
+    if hedging.HasField("delay") and not hedging.budget:
+        raise bad(
+            "deployment.hedging.budget", "above 0 where a delay is given: without a budget nothing is sent twice", 0
+        )
+
+
+def _check_delay(field: str, duration: Duration) -> None:
+    delay = duration.seconds + duration.nanos / 1e9
+    if not 0 <= delay <= _DELAY_MAX or duration.nanos < 0:
+        raise bad(field, f"0 to {_DELAY_MAX:g} seconds", delay)
 
 
 def updated(current: Deployment, wanted: Deployment, mask: FieldMask | None) -> Deployment:
