@@ -121,6 +121,7 @@ def free_or_any(listen: str) -> str:
 def up(
     home: Home = DEFAULT_HOME,
     workers: Annotated[int, typer.Option(min=1, help="Number of workers.")] = 2,
+    gateways: Annotated[int, typer.Option(min=1, help="Number of gateways; --listen is the first one's.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps or xpu.")] = "auto",
     listen: Annotated[str, typer.Option(help=f"host:port of the gateway; default {FAVOURITE}, or a free port.")] = "",
     allow_python: Annotated[bool, typer.Option("--allow-python", help="Let versions bring Python code.")] = False,
@@ -128,6 +129,7 @@ def up(
 ) -> None:
     """Keep a mesh running on this machine until Ctrl-C; the same home continues with what was there."""
     options = MeshOptions(
+        gateways=gateways,
         workers=workers,
         device=device,
         listen=listen or free_or_any(FAVOURITE),

@@ -1,11 +1,11 @@
-"""A whole mesh on this machine: registry, scheduler, workers and gateway, each a process of its own.
+"""A whole mesh on this machine: registry, scheduler, workers and gateways, each a process of its own.
 
 For tests (also of other projects), `infermesh up` and `infermesh demo`. All state lies under one folder:
 
     home/registry.db, home/artifacts/   what must survive; the registry's
     home/cache/{worker}/                fetched artifacts
     home/logs/{service}.log             what each service logged
-    home/run/{service}.json             ready files: pid and addresses; run/mesh.json has the gateway's
+    home/run/{service}.json             ready files: pid and addresses; run/mesh.json has those of all
     home/{room}.yaml                    settings of a room, if somebody put them there (also .toml, .json)
 """
 
@@ -23,6 +23,7 @@ from typing import TextIO
 
 from infermesh.errors import FailedPrecondition
 from infermesh.testing.child import Service, ServiceFailed, ServiceSpec
+from infermesh.testing.ports import HeldPorts
 
 
 class HomeInUse(FailedPrecondition):
@@ -35,11 +36,12 @@ class HomeInUse(FailedPrecondition):
 class MeshOptions:
     """How a local mesh is made.
 
-    `listen` is where the gateway listens; `flags` are extra command-line flags by room (`worker`) or by service
-    (`worker-1`); `environment` is added to that of every service; `package` holds the rooms (a test of the mesh itself
-    may bring stubs); times are in seconds.
+    `listen` is where the first gateway listens, the others take free ports; `flags` are extra command-line flags by
+    room (`worker`) or by service (`worker-1`); `environment` is added to that of every service; `package` holds the
+    rooms (a test of the mesh itself may bring stubs); times are in seconds.
     """
 
+    gateways: int = 1
     workers: int = 2
     device: str = "auto"
     listen: str = "127.0.0.1:0"
@@ -60,6 +62,7 @@ class LocalMesh:
         self.home = Path(home).absolute()
         self.options = options or MeshOptions()
         self.processes: dict[str, Service] = {}
+        self._ports = HeldPorts()
         self._lock: TextIO | None = None
 
     def __enter__(self) -> "LocalMesh":
@@ -73,8 +76,13 @@ class LocalMesh:
 
     @property
     def gateway(self) -> str:
-        """Address (host:port) of the gateway: every protocol of the mesh."""
+        """Address (host:port) of the first gateway: every protocol of the mesh."""
         return self.address("gateway")
+
+    @property
+    def gateways(self) -> list[str]:
+        """Addresses of all gateways, in the order of their names: `gateway`, `gateway-2` and so on."""
+        return [service.addresses["grpc"] for service in self.processes.values() if service.spec.room == "gateway"]
 
     def address(self, name: str, kind: str = "grpc") -> str:
         """Returns an address of a service: `kind` is `grpc`, `health`, `metrics` or, at the gateway, `http`."""
@@ -108,8 +116,13 @@ class LocalMesh:
         upstream = ["--scheduler", self.address("scheduler"), "--registry", self.address("registry")]
         yield [
             *(self._worker_spec(f"worker-{number}", upstream) for number in range(1, self.options.workers + 1)),
-            replace(self._spec("gateway", "gateway", *upstream), listen=self.options.listen),
+            *(self._gateway_spec(number, upstream) for number in range(1, self.options.gateways + 1)),
         ]
+
+    def _gateway_spec(self, number: int, upstream: Sequence[str]) -> ServiceSpec:
+        host = self.options.listen.rpartition(":")[0]
+        name, listen = ("gateway", self.options.listen) if number == 1 else (f"gateway-{number}", f"{host}:0")
+        return replace(self._spec(name, "gateway", *upstream), listen=listen)
 
     def _worker_spec(self, name: str, upstream: Sequence[str]) -> ServiceSpec:
         cache = ["--cache", str(self.home / "cache" / name)]
@@ -143,6 +156,7 @@ class LocalMesh:
         service.send(number)
         if number == signal.SIGKILL:
             service.wait(time.monotonic() + self.options.stop_timeout)
+            self._ports.hold(service.addresses.values())
 
     def restart(self, name: str) -> None:
         """Stops a service, if it still runs, and starts it on the same addresses. Raises ServiceFailed if it can't."""
@@ -152,7 +166,9 @@ class LocalMesh:
 
     def revive(self, name: str) -> None:
         """Starts a service that has ended on the same addresses; returns at once."""
-        self.processes[name].start()
+        service = self.processes[name]
+        self._ports.hold(service.addresses.values())
+        service.start()
 
     def stop(self, *names: str) -> None:
         """Stops services by SIGTERM and waits for them; without names all of them, gateway first and registry last.
@@ -166,6 +182,8 @@ class LocalMesh:
             for service in stage:
                 service.wait(deadline)
                 service.kill_group()
+                if names:  # it may be started again
+                    self._ports.hold(service.addresses.values())
         if not names:
             self._leave_home()
 
@@ -212,6 +230,7 @@ class LocalMesh:
         partial.replace(self.home / "run" / "mesh.json")  # a reader sees all of it or nothing
 
     def _leave_home(self) -> None:
+        self._ports.release()
         if self._lock is None:
             return
         with contextlib.suppress(FileNotFoundError):
