@@ -1,0 +1,55 @@
+"""The systems under load, each started here on a free port."""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from benchmarks import models
+from benchmarks.processes import cpu_seconds
+from infermesh.client import Client
+from infermesh.testing import LocalMesh, MeshOptions
+
+HERE: Final = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class System:
+    """A system under load: where it listens, and the processes that make it up, by name."""
+
+    address: str
+    pids: Mapping[str, int]
+
+    def cpu(self) -> float:
+        """Returns the CPU seconds that its processes and their descendants have used."""
+        return cpu_seconds(self.pids.values())
+
+
+@contextmanager
+def echo() -> Iterator[System]:
+    """Runs the echo server."""
+    child = subprocess.Popen(
+        [sys.executable, str(HERE / "echo_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    try:
+        yield System(child.stdout.readline().strip(), {"echo": child.pid})
+    finally:
+        child.communicate()
+
+
+@contextmanager
+def mesh(folder: Path, workers: int = 1) -> Iterator[System]:
+    """Runs a mesh that serves the MLP as deployment `mlp`; only its data path counts as the system."""
+    models.export(models.Mlp(), torch.zeros(2, 64), folder / "mlp.pt2")
+    with LocalMesh(folder / "home", MeshOptions(workers=workers)) as local, Client(local.gateway) as client:
+        known = models.signature(("x", [-1, 64]), ("logits", [-1, 10]))
+        client.push("mlp", folder / "mlp.pt2", signature=known, max_batch_size=128)
+        client.deploy("mlp", version="1", replicas=workers, timeout=120)
+        names = ["gateway", *(f"worker-{number}" for number in range(1, workers + 1))]
+        yield System(local.gateway, {name: local.processes[name].pid for name in names})
