@@ -66,7 +66,7 @@ class Sample(_message.Message):
     def __init__(self, inputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_tensor_pb2.Tensor, _Mapping]]] = ..., atol: _Optional[float] = ..., rtol: _Optional[float] = ...) -> None: ...
 
 class ModelVersion(_message.Message):
-    __slots__ = ("name", "digest", "backend", "files", "signature", "samples", "max_batch_size", "device", "memory_bytes", "labels", "create_time", "options")
+    __slots__ = ("name", "digest", "backend", "files", "signature", "samples", "max_batch_size", "device", "memory_bytes", "labels", "create_time", "options", "decoupled")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +93,7 @@ class ModelVersion(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    DECOUPLED_FIELD_NUMBER: _ClassVar[int]
     name: str
     digest: str
     backend: str
@@ -105,7 +106,8 @@ class ModelVersion(_message.Message):
     labels: _containers.ScalarMap[str, str]
     create_time: _timestamp_pb2.Timestamp
     options: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., backend: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., options: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    decoupled: bool
+    def __init__(self, name: _Optional[str] = ..., digest: _Optional[str] = ..., backend: _Optional[str] = ..., files: _Optional[_Iterable[_Union[ModelFile, _Mapping]]] = ..., signature: _Optional[_Union[Signature, _Mapping]] = ..., samples: _Optional[_Iterable[_Union[Sample, _Mapping]]] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., options: _Optional[_Mapping[str, str]] = ..., decoupled: _Optional[bool] = ...) -> None: ...
 
 class Alias(_message.Message):
     __slots__ = ("name", "version", "update_time", "etag")

@@ -26,7 +26,7 @@ from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 from infermesh.v1 import model_pb2 as infermesh_dot_v1_dot_model__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19infermesh/v1/runner.proto\x12\x0cinfermesh.v1\x1a\x17google/rpc/status.proto\x1a\x18infermesh/v1/model.proto\"O\n\nBufferSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"z\n\rRunnerCommand\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x04load\x18\x02 \x01(\x0b\x32\x19.infermesh.v1.LoadCommandH\x00\x12\'\n\x03run\x18\x03 \x01(\x0b\x32\x18.infermesh.v1.RunCommandH\x00\x42\t\n\x07\x63ommand\"\x81\x01\n\x0bLoadCommand\x12+\n\x07version\x18\x01 \x01(\x0b\x32\x1a.infermesh.v1.ModelVersion\x12\x0e\n\x06\x66older\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x0f\n\x07threads\x18\x04 \x01(\x05\x12\x14\n\x0c\x61llow_python\x18\x05 \x01(\x08\"G\n\nRunCommand\x12(\n\x06inputs\x18\x01 \x03(\x0b\x32\x18.infermesh.v1.BufferSpec\x12\x0f\n\x07outputs\x18\x02 \x03(\t\"\xbf\x01\n\x0bRunnerReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12)\n\x07outputs\x18\x03 \x03(\x0b\x32\x18.infermesh.v1.BufferSpec\x12\x12\n\ncompute_us\x18\x04 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12,\n\x0b\x62\x61tch_times\x18\x06 \x03(\x0b\x32\x17.infermesh.v1.BatchTime\"-\n\tBatchTime\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x12\n\ncompute_us\x18\x02 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19infermesh/v1/runner.proto\x12\x0cinfermesh.v1\x1a\x17google/rpc/status.proto\x1a\x18infermesh/v1/model.proto\"O\n\nBufferSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tatype\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\"\xb7\x01\n\rRunnerCommand\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x04load\x18\x02 \x01(\x0b\x32\x19.infermesh.v1.LoadCommandH\x00\x12\'\n\x03run\x18\x03 \x01(\x0b\x32\x18.infermesh.v1.RunCommandH\x00\x12)\n\x05\x62\x65gin\x18\x04 \x01(\x0b\x32\x18.infermesh.v1.RunCommandH\x00\x12\x10\n\x06\x63\x61ncel\x18\x05 \x01(\x04H\x00\x42\t\n\x07\x63ommand\"\x81\x01\n\x0bLoadCommand\x12+\n\x07version\x18\x01 \x01(\x0b\x32\x1a.infermesh.v1.ModelVersion\x12\x0e\n\x06\x66older\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x03 \x01(\t\x12\x0f\n\x07threads\x18\x04 \x01(\x05\x12\x14\n\x0c\x61llow_python\x18\x05 \x01(\x08\"G\n\nRunCommand\x12(\n\x06inputs\x18\x01 \x03(\x0b\x32\x18.infermesh.v1.BufferSpec\x12\x0f\n\x07outputs\x18\x02 \x03(\t\"\xf9\x01\n\x0bRunnerReply\x12\n\n\x02id\x18\x01 \x01(\x04\x12!\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.Status\x12)\n\x07outputs\x18\x03 \x03(\x0b\x32\x18.infermesh.v1.BufferSpec\x12\x12\n\ncompute_us\x18\x04 \x01(\r\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x04\x12,\n\x0b\x62\x61tch_times\x18\x06 \x03(\x0b\x32\x17.infermesh.v1.BatchTime\x12\r\n\x05slots\x18\x07 \x01(\r\x12)\n\temissions\x18\x08 \x03(\x0b\x32\x16.infermesh.v1.Emission\"}\n\x08\x45mission\x12\x11\n\tsequences\x18\x01 \x03(\x04\x12)\n\x07outputs\x18\x02 \x03(\x0b\x32\x18.infermesh.v1.BufferSpec\x12\x10\n\x08\x66inished\x18\x03 \x03(\x04\x12!\n\x05\x65rror\x18\x04 \x01(\x0b\x32\x12.google.rpc.Status\"-\n\tBatchTime\x12\x0c\n\x04rows\x18\x01 \x01(\r\x12\x12\n\ncompute_us\x18\x02 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_BUFFERSPEC']._serialized_start=94
   _globals['_BUFFERSPEC']._serialized_end=173
-  _globals['_RUNNERCOMMAND']._serialized_start=175
-  _globals['_RUNNERCOMMAND']._serialized_end=297
-  _globals['_LOADCOMMAND']._serialized_start=300
-  _globals['_LOADCOMMAND']._serialized_end=429
-  _globals['_RUNCOMMAND']._serialized_start=431
-  _globals['_RUNCOMMAND']._serialized_end=502
-  _globals['_RUNNERREPLY']._serialized_start=505
-  _globals['_RUNNERREPLY']._serialized_end=696
-  _globals['_BATCHTIME']._serialized_start=698
-  _globals['_BATCHTIME']._serialized_end=743
+  _globals['_RUNNERCOMMAND']._serialized_start=176
+  _globals['_RUNNERCOMMAND']._serialized_end=359
+  _globals['_LOADCOMMAND']._serialized_start=362
+  _globals['_LOADCOMMAND']._serialized_end=491
+  _globals['_RUNCOMMAND']._serialized_start=493
+  _globals['_RUNCOMMAND']._serialized_end=564
+  _globals['_RUNNERREPLY']._serialized_start=567
+  _globals['_RUNNERREPLY']._serialized_end=816
+  _globals['_EMISSION']._serialized_start=818
+  _globals['_EMISSION']._serialized_end=943
+  _globals['_BATCHTIME']._serialized_start=945
+  _globals['_BATCHTIME']._serialized_end=990
 # @@protoc_insertion_point(module_scope)

@@ -102,7 +102,7 @@ class ResolvedRoute(_message.Message):
     def __init__(self, version: _Optional[str] = ..., weight: _Optional[int] = ...) -> None: ...
 
 class VersionRoute(_message.Message):
-    __slots__ = ("version", "digest", "state", "reason", "workers", "backend", "signature", "max_batch_size", "load_seconds")
+    __slots__ = ("version", "digest", "state", "reason", "workers", "backend", "signature", "max_batch_size", "load_seconds", "decoupled")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +112,7 @@ class VersionRoute(_message.Message):
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     LOAD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DECOUPLED_FIELD_NUMBER: _ClassVar[int]
     version: str
     digest: str
     state: _worker_pb2.HeldVersion.State
@@ -121,7 +122,8 @@ class VersionRoute(_message.Message):
     signature: _model_pb2.Signature
     max_batch_size: int
     load_seconds: float
-    def __init__(self, version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[_worker_pb2.HeldVersion.State, str]] = ..., reason: _Optional[str] = ..., workers: _Optional[_Iterable[str]] = ..., backend: _Optional[str] = ..., signature: _Optional[_Union[_model_pb2.Signature, _Mapping]] = ..., max_batch_size: _Optional[int] = ..., load_seconds: _Optional[float] = ...) -> None: ...
+    decoupled: bool
+    def __init__(self, version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[_worker_pb2.HeldVersion.State, str]] = ..., reason: _Optional[str] = ..., workers: _Optional[_Iterable[str]] = ..., backend: _Optional[str] = ..., signature: _Optional[_Union[_model_pb2.Signature, _Mapping]] = ..., max_batch_size: _Optional[int] = ..., load_seconds: _Optional[float] = ..., decoupled: _Optional[bool] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")
