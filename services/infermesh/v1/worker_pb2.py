@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from infermesh.v1 import deployment_pb2 as infermesh_dot_v1_dot_deployment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19infermesh/v1/worker.proto\x12\x0cinfermesh.v1\x1a\x1dinfermesh/v1/deployment.proto\"j\n\x06\x44\x65vice\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\x04 \x01(\x03\x12\x19\n\x11memory_free_bytes\x18\x05 \x01(\x03\"\x81\x02\n\x0bHeldVersion\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.infermesh.v1.HeldVersion.State\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\"Q\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07LOADING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\r\n\tUNLOADING\x10\x04\"\xa0\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12$\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x14.infermesh.v1.Device\x12\'\n\x04held\x18\x05 \x03(\x0b\x32\x19.infermesh.v1.HeldVersion\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x0e\n\x06weight\x18\x07 \x01(\x01\x12\x10\n\x08\x62\x61\x63kends\x18\x08 \x03(\t\x12\x30\n\x06labels\x18\t \x03(\x0b\x32 .infermesh.v1.Worker.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\nAssignment\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12(\n\x08\x62\x61tching\x18\x04 \x01(\x0b\x32\x16.infermesh.v1.Batchingb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19infermesh/v1/worker.proto\x12\x0cinfermesh.v1\x1a\x1dinfermesh/v1/deployment.proto\"j\n\x06\x44\x65vice\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05index\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\x04 \x01(\x03\x12\x19\n\x11memory_free_bytes\x18\x05 \x01(\x03\"\x96\x02\n\x0bHeldVersion\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.infermesh.v1.HeldVersion.State\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x06 \x01(\x03\x12\x14\n\x0cload_seconds\x18\x07 \x01(\x01\x12\x13\n\x0bquarantined\x18\x08 \x01(\x05\"Q\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07LOADING\x10\x01\x12\t\n\x05READY\x10\x02\x12\n\n\x06\x46\x41ILED\x10\x03\x12\r\n\tUNLOADING\x10\x04\"\xa0\x02\n\x06Worker\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12$\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x14.infermesh.v1.Device\x12\'\n\x04held\x18\x05 \x03(\x0b\x32\x19.infermesh.v1.HeldVersion\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\x12\x0e\n\x06weight\x18\x07 \x01(\x01\x12\x10\n\x08\x62\x61\x63kends\x18\x08 \x03(\t\x12\x30\n\x06labels\x18\t \x03(\x0b\x32 .infermesh.v1.Worker.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"k\n\nAssignment\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12(\n\x08\x62\x61tching\x18\x04 \x01(\x0b\x32\x16.infermesh.v1.Batchingb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,13 +37,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEVICE']._serialized_start=74
   _globals['_DEVICE']._serialized_end=180
   _globals['_HELDVERSION']._serialized_start=183
-  _globals['_HELDVERSION']._serialized_end=440
-  _globals['_HELDVERSION_STATE']._serialized_start=359
-  _globals['_HELDVERSION_STATE']._serialized_end=440
-  _globals['_WORKER']._serialized_start=443
-  _globals['_WORKER']._serialized_end=731
-  _globals['_WORKER_LABELSENTRY']._serialized_start=686
-  _globals['_WORKER_LABELSENTRY']._serialized_end=731
-  _globals['_ASSIGNMENT']._serialized_start=733
-  _globals['_ASSIGNMENT']._serialized_end=840
+  _globals['_HELDVERSION']._serialized_end=461
+  _globals['_HELDVERSION_STATE']._serialized_start=380
+  _globals['_HELDVERSION_STATE']._serialized_end=461
+  _globals['_WORKER']._serialized_start=464
+  _globals['_WORKER']._serialized_end=752
+  _globals['_WORKER_LABELSENTRY']._serialized_start=707
+  _globals['_WORKER_LABELSENTRY']._serialized_end=752
+  _globals['_ASSIGNMENT']._serialized_start=754
+  _globals['_ASSIGNMENT']._serialized_end=861
 # @@protoc_insertion_point(module_scope)

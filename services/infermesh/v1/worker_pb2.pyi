@@ -23,7 +23,7 @@ class Device(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., index: _Optional[int] = ..., name: _Optional[str] = ..., memory_total_bytes: _Optional[int] = ..., memory_free_bytes: _Optional[int] = ...) -> None: ...
 
 class HeldVersion(_message.Message):
-    __slots__ = ("deployment", "version", "digest", "state", "reason", "memory_bytes", "load_seconds")
+    __slots__ = ("deployment", "version", "digest", "state", "reason", "memory_bytes", "load_seconds", "quarantined")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[HeldVersion.State]
@@ -43,6 +43,7 @@ class HeldVersion(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     LOAD_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     version: str
     digest: str
@@ -50,7 +51,8 @@ class HeldVersion(_message.Message):
     reason: str
     memory_bytes: int
     load_seconds: float
-    def __init__(self, deployment: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[HeldVersion.State, str]] = ..., reason: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., load_seconds: _Optional[float] = ...) -> None: ...
+    quarantined: int
+    def __init__(self, deployment: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[HeldVersion.State, str]] = ..., reason: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., load_seconds: _Optional[float] = ..., quarantined: _Optional[int] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("name", "address", "incarnation", "device", "held", "draining", "weight", "backends", "labels")

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!infermesh/v1/worker_service.proto\x12\x0cinfermesh.v1\x1a\x17google/rpc/status.proto\"S\n\nWorkBundle\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.infermesh.v1.WorkItem\x12\x0f\n\x07gateway\x18\x02 \x01(\t\x12\r\n\x05probe\x18\x03 \x01(\x04\"\xf2\x01\n\x08WorkItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.infermesh.v1.WorkItem.Kind\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x12\n\ntimeout_us\x18\x05 \x01(\x04\x12\x10\n\x08priority\x18\x06 \x01(\x11\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\x12\n\ntracestate\x18\x08 \x01(\t\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05INFER\x10\x01\x12\n\n\x06STREAM\x10\x02\x12\n\n\x06\x43\x41NCEL\x10\x03\"\x83\x01\n\x0cResultBundle\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.infermesh.v1.ResultItem\x12\'\n\x05loads\x18\x02 \x03(\x0b\x32\x18.infermesh.v1.TargetLoad\x12\x10\n\x08\x64raining\x18\x03 \x01(\x08\x12\r\n\x05probe\x18\x04 \x01(\x04\"\x96\x01\n\nResultItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\r\n\x05\x66inal\x18\x04 \x01(\x08\x12\x13\n\x0bnot_started\x18\x05 \x01(\x08\x12\x10\n\x08queue_us\x18\x06 \x01(\r\x12\x12\n\ncompute_us\x18\x07 \x01(\r\"\x8b\x01\n\nTargetLoad\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\x12\x13\n\x0bqueued_rows\x18\x03 \x01(\r\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x17\n\x0fservice_time_us\x18\x05 \x01(\r\x12\x0c\n\x04gone\x18\x06 \x01(\x08\x12\x0e\n\x06kv_use\x18\x07 \x01(\x02\x32R\n\rWorkerService\x12\x41\n\x05Serve\x12\x18.infermesh.v1.WorkBundle\x1a\x1a.infermesh.v1.ResultBundle(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!infermesh/v1/worker_service.proto\x12\x0cinfermesh.v1\x1a\x17google/rpc/status.proto\"S\n\nWorkBundle\x12%\n\x05items\x18\x01 \x03(\x0b\x32\x16.infermesh.v1.WorkItem\x12\x0f\n\x07gateway\x18\x02 \x01(\t\x12\r\n\x05probe\x18\x03 \x01(\x04\"\x81\x02\n\x08WorkItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12)\n\x04kind\x18\x02 \x01(\x0e\x32\x1b.infermesh.v1.WorkItem.Kind\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\x12\x12\n\ntimeout_us\x18\x05 \x01(\x04\x12\x10\n\x08priority\x18\x06 \x01(\x11\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\x12\x12\n\ntracestate\x18\x08 \x01(\t\x12\r\n\x05\x61lone\x18\t \x01(\x08\"?\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\t\n\x05INFER\x10\x01\x12\n\n\x06STREAM\x10\x02\x12\n\n\x06\x43\x41NCEL\x10\x03\"\xb0\x01\n\x0cResultBundle\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.infermesh.v1.ResultItem\x12\'\n\x05loads\x18\x02 \x03(\x0b\x32\x18.infermesh.v1.TargetLoad\x12\x10\n\x08\x64raining\x18\x03 \x01(\x08\x12\r\n\x05probe\x18\x04 \x01(\x04\x12+\n\nsuspicions\x18\x05 \x03(\x0b\x32\x17.infermesh.v1.Suspicion\"S\n\tSuspicion\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x10\n\x08suspects\x18\x02 \x03(\x0c\x12\x13\n\x0bquarantined\x18\x03 \x03(\x0c\x12\x0f\n\x07\x63rashed\x18\x04 \x01(\x08\"\x96\x01\n\nResultItem\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12!\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.Status\x12\r\n\x05\x66inal\x18\x04 \x01(\x08\x12\x13\n\x0bnot_started\x18\x05 \x01(\x08\x12\x10\n\x08queue_us\x18\x06 \x01(\r\x12\x12\n\ncompute_us\x18\x07 \x01(\r\"\x8b\x01\n\nTargetLoad\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\x0e\n\x06\x63redit\x18\x02 \x01(\r\x12\x13\n\x0bqueued_rows\x18\x03 \x01(\r\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x17\n\x0fservice_time_us\x18\x05 \x01(\r\x12\x0c\n\x04gone\x18\x06 \x01(\x08\x12\x0e\n\x06kv_use\x18\x07 \x01(\x02\x32R\n\rWorkerService\x12\x41\n\x05Serve\x12\x18.infermesh.v1.WorkBundle\x1a\x1a.infermesh.v1.ResultBundle(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WORKBUNDLE']._serialized_start=76
   _globals['_WORKBUNDLE']._serialized_end=159
   _globals['_WORKITEM']._serialized_start=162
-  _globals['_WORKITEM']._serialized_end=404
-  _globals['_WORKITEM_KIND']._serialized_start=341
-  _globals['_WORKITEM_KIND']._serialized_end=404
-  _globals['_RESULTBUNDLE']._serialized_start=407
-  _globals['_RESULTBUNDLE']._serialized_end=538
-  _globals['_RESULTITEM']._serialized_start=541
-  _globals['_RESULTITEM']._serialized_end=691
-  _globals['_TARGETLOAD']._serialized_start=694
-  _globals['_TARGETLOAD']._serialized_end=833
-  _globals['_WORKERSERVICE']._serialized_start=835
-  _globals['_WORKERSERVICE']._serialized_end=917
+  _globals['_WORKITEM']._serialized_end=419
+  _globals['_WORKITEM_KIND']._serialized_start=356
+  _globals['_WORKITEM_KIND']._serialized_end=419
+  _globals['_RESULTBUNDLE']._serialized_start=422
+  _globals['_RESULTBUNDLE']._serialized_end=598
+  _globals['_SUSPICION']._serialized_start=600
+  _globals['_SUSPICION']._serialized_end=683
+  _globals['_RESULTITEM']._serialized_start=686
+  _globals['_RESULTITEM']._serialized_end=836
+  _globals['_TARGETLOAD']._serialized_start=839
+  _globals['_TARGETLOAD']._serialized_end=978
+  _globals['_WORKERSERVICE']._serialized_start=980
+  _globals['_WORKERSERVICE']._serialized_end=1062
 # @@protoc_insertion_point(module_scope)

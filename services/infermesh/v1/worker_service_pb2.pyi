@@ -19,7 +19,7 @@ class WorkBundle(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[WorkItem, _Mapping]]] = ..., gateway: _Optional[str] = ..., probe: _Optional[int] = ...) -> None: ...
 
 class WorkItem(_message.Message):
-    __slots__ = ("id", "kind", "target", "payload", "timeout_us", "priority", "traceparent", "tracestate")
+    __slots__ = ("id", "kind", "target", "payload", "timeout_us", "priority", "traceparent", "tracestate", "alone")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[WorkItem.Kind]
@@ -38,6 +38,7 @@ class WorkItem(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     TRACESTATE_FIELD_NUMBER: _ClassVar[int]
+    ALONE_FIELD_NUMBER: _ClassVar[int]
     id: int
     kind: WorkItem.Kind
     target: str
@@ -46,19 +47,34 @@ class WorkItem(_message.Message):
     priority: int
     traceparent: str
     tracestate: str
-    def __init__(self, id: _Optional[int] = ..., kind: _Optional[_Union[WorkItem.Kind, str]] = ..., target: _Optional[str] = ..., payload: _Optional[bytes] = ..., timeout_us: _Optional[int] = ..., priority: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
+    alone: bool
+    def __init__(self, id: _Optional[int] = ..., kind: _Optional[_Union[WorkItem.Kind, str]] = ..., target: _Optional[str] = ..., payload: _Optional[bytes] = ..., timeout_us: _Optional[int] = ..., priority: _Optional[int] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., alone: _Optional[bool] = ...) -> None: ...
 
 class ResultBundle(_message.Message):
-    __slots__ = ("results", "loads", "draining", "probe")
+    __slots__ = ("results", "loads", "draining", "probe", "suspicions")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     LOADS_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     PROBE_FIELD_NUMBER: _ClassVar[int]
+    SUSPICIONS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[ResultItem]
     loads: _containers.RepeatedCompositeFieldContainer[TargetLoad]
     draining: bool
     probe: int
-    def __init__(self, results: _Optional[_Iterable[_Union[ResultItem, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[TargetLoad, _Mapping]]] = ..., draining: _Optional[bool] = ..., probe: _Optional[int] = ...) -> None: ...
+    suspicions: _containers.RepeatedCompositeFieldContainer[Suspicion]
+    def __init__(self, results: _Optional[_Iterable[_Union[ResultItem, _Mapping]]] = ..., loads: _Optional[_Iterable[_Union[TargetLoad, _Mapping]]] = ..., draining: _Optional[bool] = ..., probe: _Optional[int] = ..., suspicions: _Optional[_Iterable[_Union[Suspicion, _Mapping]]] = ...) -> None: ...
+
+class Suspicion(_message.Message):
+    __slots__ = ("target", "suspects", "quarantined", "crashed")
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    SUSPECTS_FIELD_NUMBER: _ClassVar[int]
+    QUARANTINED_FIELD_NUMBER: _ClassVar[int]
+    CRASHED_FIELD_NUMBER: _ClassVar[int]
+    target: str
+    suspects: _containers.RepeatedScalarFieldContainer[bytes]
+    quarantined: _containers.RepeatedScalarFieldContainer[bytes]
+    crashed: bool
+    def __init__(self, target: _Optional[str] = ..., suspects: _Optional[_Iterable[bytes]] = ..., quarantined: _Optional[_Iterable[bytes]] = ..., crashed: _Optional[bool] = ...) -> None: ...
 
 class ResultItem(_message.Message):
     __slots__ = ("id", "payload", "error", "final", "not_started", "queue_us", "compute_us")
