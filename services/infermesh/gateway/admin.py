@@ -23,14 +23,17 @@ class Admin:
                 return _address(status["local_address"]["socket_address"])
         return ""
 
-    async def active_requests(self) -> int:
-        """Returns how many requests are under way."""
-        text = await self._ask("GET", f"/stats?filter=^{envoy.ACTIVE_REQUESTS}$")
-        return int(text.rpartition(":")[2] or 0)
+    async def active(self) -> tuple[int, int]:
+        """Returns how many requests are under way, and how many connections are open."""
+        names = (envoy.ACTIVE_REQUESTS, envoy.ACTIVE_CONNECTIONS)
+        text = await self._ask("GET", f"/stats?filter=^({'|'.join(names)})$")
+        found = dict(line.split(": ") for line in text.splitlines())
+        return int(found.get(names[0], 0)), int(found.get(names[1], 0))
 
     async def drain(self) -> None:
-        """Makes Envoy refuse new connections and ask open ones to go elsewhere. Does not wait."""
+        """Makes Envoy tell open connections to go elsewhere, and refuse new ones. Does not wait."""
         await self._ask("POST", "/drain_listeners?graceful&skip_exit")
+        await self._ask("POST", "/drain_listeners")
 
     async def quit(self) -> None:
         """Makes Envoy exit."""

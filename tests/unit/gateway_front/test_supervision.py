@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infermesh.errors import ConfigError
-from infermesh.gateway import control, envoy
+from infermesh.gateway import control, envoy, farewell
 from infermesh.gateway.admin import Admin
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.lifespan import PublicHealth
@@ -78,6 +78,15 @@ class TestBootstrap:
 
     def test_the_admin_interface_is_private(self):
         assert self.tree()["admin"] == {"address": {"pipe": {"path": "/tmp/x/admin.sock", "mode": 0o600}}}
+
+    def test_idle_connections_can_be_told_to_go(self):
+        manager = self.tree()["overload_manager"]
+        monitors = {monitor["name"]: monitor["typed_config"] for monitor in manager["resource_monitors"]}
+        (action,) = [one for one in manager["actions"] if one["name"].endswith("reduce_timeouts")]
+        (trigger,) = action["triggers"]
+        assert monitors[trigger["name"]]["filename"] == f"/tmp/x/{farewell.FILE}"
+        (factor,) = action["typed_config"]["timer_scale_factors"]
+        assert factor["timer"] == "HTTP_DOWNSTREAM_CONNECTION_IDLE"
 
     def test_is_json(self):
         json.dumps(self.tree())
@@ -162,7 +171,7 @@ def listeners(address: str, port: int, name: str = envoy.LISTENER) -> bytes:
     return json.dumps({"listener_statuses": [found]}).encode()
 
 
-STATS = f"/stats?filter=^{envoy.ACTIVE_REQUESTS}$"
+STATS = f"/stats?filter=^({envoy.ACTIVE_REQUESTS}|{envoy.ACTIVE_CONNECTIONS})$"
 
 
 class TestAdmin:
@@ -179,17 +188,26 @@ class TestAdmin:
         async with await FakeEnvoy({"/listeners?format=json": answer}).serve(folder / "s"):
             assert await Admin(folder / "s").address() == address
 
-    @pytest.mark.parametrize(("text", "count"), [(b"", 0), (f"{envoy.ACTIVE_REQUESTS}: 7\n".encode(), 7)])
-    async def test_requests_under_way(self, folder, text, count):
-        async with await FakeEnvoy({STATS: chunked(text) if text else plain(text)}).serve(folder / "s"):
-            assert await Admin(folder / "s").active_requests() == count
+    @pytest.mark.parametrize(
+        ("text", "counts"),
+        [
+            ("", (0, 0)),
+            (f"{envoy.ACTIVE_REQUESTS}: 7\n", (7, 0)),
+            (f"{envoy.ACTIVE_CONNECTIONS}: 3\n{envoy.ACTIVE_REQUESTS}: 7\n", (7, 3)),
+        ],
+    )
+    async def test_what_is_under_way(self, folder, text, counts):
+        answer = chunked(text.encode()) if text else plain(b"")
+        async with await FakeEnvoy({STATS: answer}).serve(folder / "s"):
+            assert await Admin(folder / "s").active() == counts
 
     async def test_drain_and_quit_are_posts(self, folder):
-        fake = FakeEnvoy({"/drain_listeners?graceful&skip_exit": plain(b"OK"), "/quitquitquit": plain(b"OK")})
+        paths = ("/drain_listeners?graceful&skip_exit", "/drain_listeners", "/quitquitquit")
+        fake = FakeEnvoy(dict.fromkeys(paths, plain(b"OK")))
         async with await fake.serve(folder / "s"):
             await Admin(folder / "s").drain()
             await Admin(folder / "s").quit()
-        assert fake.asked == ["POST /drain_listeners?graceful&skip_exit", "POST /quitquitquit"]
+        assert fake.asked == [f"POST {path}" for path in paths]
 
     async def test_a_refusal_is_an_error(self, folder):
         async with await FakeEnvoy({}).serve(folder / "s"):
