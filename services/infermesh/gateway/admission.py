@@ -3,31 +3,38 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from pydantic import Field as Limit
+
 from infermesh.errors import DeadlineExceeded, InvalidInput, MeshError, NotReady, Overloaded
 from infermesh.gateway.calls import Call
+
+_FROM_0 = Limit(ge=0)
+_FROM_1 = Limit(ge=1)
+_ABOVE_0 = Limit(gt=0)
 
 
 @dataclass(frozen=True)
 class Limits:
     """Limits of the dispatcher. Times are in seconds, sizes in bytes."""
 
-    max_payload: Annotated[int, "largest request in bytes; 0 means no limit"] = 0
-    max_queue: Annotated[int, "calls that may wait for one model version, where its deployment doesn't say"] = 10_000
-    max_waiting_bytes: Annotated[int, "bytes of requests that may wait for workers, over all models"] = 1 << 30
-    max_unread_bytes: Annotated[int, "bytes of responses that a stream's reader may be behind"] = 8 << 20
-    hold: Annotated[float, "seconds that a call is held while the workers of its model are away"] = 5.0
-    settle: Annotated[float, "seconds that workers which a restarted scheduler doesn't know yet are trusted"] = 10.0
-    connect_timeout: Annotated[float, "seconds until a worker must have said its load on a new stream"] = 5.0
-    max_attempts: Annotated[int, "workers that one call is sent to at most"] = 3
-    retry_share: Annotated[float, "calls sent again, as a share of all calls, above the floor"] = 0.1
-    retry_floor: Annotated[float, "calls per second that may be sent again however few calls there are"] = 10.0
-    retry_burst: Annotated[int, "calls that may be sent again at once, e.g. when a worker dies"] = 1_000
-    bundle_bytes: Annotated[int, "requests are sent in bundles of about this many bytes at most"] = 4 << 20
-
-    def __post_init__(self) -> None:
-        for name in ("max_queue", "max_waiting_bytes", "max_unread_bytes", "max_attempts", "bundle_bytes"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+    max_payload: Annotated[int, _FROM_0, "largest request in bytes; 0 means no limit"] = 0
+    max_queue: Annotated[
+        int, _FROM_1, "calls that may wait for one model version, where its deployment doesn't say"
+    ] = 10_000
+    max_waiting_bytes: Annotated[int, _FROM_1, "bytes of requests that may wait for workers, over all models"] = 1 << 30
+    max_unread_bytes: Annotated[int, _FROM_1, "bytes of responses that a stream's reader may be behind"] = 8 << 20
+    hold: Annotated[float, _FROM_0, "seconds that a call is held while the workers of its model are away"] = 5.0
+    settle: Annotated[
+        float, _FROM_0, "seconds that workers which a restarted scheduler doesn't know yet are trusted"
+    ] = 10.0
+    connect_timeout: Annotated[float, _ABOVE_0, "seconds until a worker must have said its load on a new stream"] = 5.0
+    max_attempts: Annotated[int, _FROM_1, "times that one call is sent at most, while its deadline lasts"] = 5
+    silence: Annotated[float, _ABOVE_0, "seconds without a word from a busy worker until it is asked to answer"] = 0.25
+    probe_timeout: Annotated[float, _ABOVE_0, "seconds until one that was asked counts as gone"] = 1.0
+    retry_budget: Annotated[float, _FROM_0, "calls sent again, as a share of all calls"] = 0.1
+    retry_floor: Annotated[float, _FROM_0, "calls per second that may be sent again however few calls there are"] = 10.0
+    retry_reserve: Annotated[int, _FROM_1, "calls that may be sent again before any budget was earned"] = 1_000
+    bundle_bytes: Annotated[int, _FROM_1, "requests are sent in bundles of about this many bytes at most"] = 4 << 20
 
 
 def check(call: Call, limits: Limits, now: float) -> MeshError | None:

@@ -49,7 +49,13 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
         registry = await exits.enter_async_context(connect(config.registry))
         scheduler = await exits.enter_async_context(connect(config.scheduler))
         name = config.name or f"{socket.gethostname()}-{os.getpid()}"
-        core = Core(gateway=name, subscribe=subscription(scheduler, name), registry=metrics, tracer=telemetry.tracer)
+        core = Core(
+            gateway=name,
+            subscribe=subscription(scheduler, name),
+            registry=metrics,
+            tracer=telemetry.tracer,
+            limits=config.limits,
+        )
         workers = Ways()
         exits.push_async_callback(workers.close)
         await core.start()

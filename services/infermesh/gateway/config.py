@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field as Limit
 
+from infermesh.gateway.admission import Limits
 from infermesh.mesh.config import ProcessConfig
 
 _ADDRESS = Limit(pattern=r"^.+:[0-9]{1,5}$")
@@ -21,4 +22,5 @@ class GatewayConfig:
     concurrency: Annotated[int, Limit(ge=1, le=64), "threads of Envoy"] = 1
     max_body_bytes: Annotated[int, Limit(ge=1024, le=2**31 - 1), "largest message or body, decompressed"] = 256 << 20
     frontends: Annotated[tuple[str, ...], "protocols that are served; empty means all"] = ()
+    limits: Limits = field(default_factory=Limits)
     process: ProcessConfig = field(default_factory=ProcessConfig)

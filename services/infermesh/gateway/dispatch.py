@@ -1,6 +1,7 @@
 """Sends calls to workers, late: a call waits here until a worker that has its model has credit for it."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from infermesh.errors import MeshError, NotReady
@@ -171,6 +172,12 @@ class Dispatcher:
             if pending.target is not None:
                 pending.target.stats.retries += 1
         self._again(pending)
+
+    def lost(self, calls: Sequence[Pending], worker: str, error: MeshError) -> None:
+        """Sends the calls again that a worker took with it: together, as one withdrawal from the retry budget."""
+        with self._retries.one_event(self._loop.time()):
+            for pending in calls:
+                self.returned(pending, worker, error, not pending.sent)
 
     def _again(self, pending: Pending) -> None:
         target = pending.target

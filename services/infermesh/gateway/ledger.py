@@ -4,7 +4,7 @@ Used by the link, which does the reading and writing. Nothing here awaits.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
@@ -24,6 +24,10 @@ class Sink(Protocol):
 
     def returned(self, pending: Pending, worker: str, error: MeshError, not_started: bool) -> None:
         """A call came back from `worker` without an answer; it is at no worker any more."""
+        ...
+
+    def lost(self, calls: Sequence[Pending], worker: str, error: MeshError) -> None:
+        """`returned`, for all that one worker has lost at once; what was not sent had not begun."""
         ...
 
     def freed(self, target: TargetState) -> None:
@@ -52,6 +56,7 @@ class Ledger:
         self._last_id = 0
         self._outbox: list[Pending] = []
         self._cancels: list[int] = []
+        self._probe = 0
         self.draining = False
 
     def __len__(self) -> int:
@@ -95,11 +100,18 @@ class Ledger:
 
     def to_write(self) -> bool:
         """Tells whether `take` has something to give."""
-        return bool(self._outbox or self._cancels)
+        return bool(self._outbox or self._cancels or self._probe)
+
+    def ask(self, number: int) -> None:
+        """Asks the worker, with the next bundle, whether it is there."""
+        self._probe = number
+        self._news()
 
     def take(self) -> WorkBundle:
         """Takes what is to be sent now, up to a size, cancels first: they make room for the rest."""
         bundle = WorkBundle()
+        if self._probe:
+            bundle.probe, self._probe = self._probe, 0
         add = bundle.items.add
         for number in self._cancels:
             add(id=number, kind=WorkItem.CANCEL)
@@ -178,17 +190,31 @@ class Ledger:
             if lane.close() and lane.home is not None:
                 self._sink.changed(lane.home)
 
+    def suspend(self, error: MeshError) -> None:
+        """Sends nothing more until the worker tells its loads anew. What another worker can do as well goes there; the
+        rest stays: the worker may yet come back."""
+        self.close_lanes()
+        moved = [
+            pending
+            for pending in self._in_flight.values()
+            if pending.repeatable() and pending.target is not None and pending.target.live()
+        ]
+        for pending in moved:
+            self.cancel(pending)
+        self._sink.lost(moved, self._worker, error)
+
     def hand_back(self, error: MeshError) -> None:
         """The stream has ended: gives every call on it back to the dispatcher."""
         self.close_lanes()
         self.draining = False
         lost, self._in_flight, self._outbox = self._in_flight, {}, []
         self._cancels.clear()
+        self._probe = 0
         for lane in self._lanes.values():
             lane.in_flight = 0
         for pending in lost.values():
             pending.lane = None
-            self._sink.returned(pending, self._worker, error, not pending.sent)
+        self._sink.lost(list(lost.values()), self._worker, error)
 
     def give_up(self) -> list[Pending]:
         """Takes out every call that is still under way; nothing will be sent any more."""

@@ -10,6 +10,7 @@ import structlog
 from infermesh.errors import MeshError, WorkerLost
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.ledger import Ledger, Sink
+from infermesh.gateway.liveness import Liveness
 from infermesh.gateway.streams import Connect, ServeStream
 from infermesh.mesh.backoff import Backoff
 from infermesh.v1.worker_service_pb2 import WorkBundle
@@ -40,6 +41,7 @@ class Link:
         self.key = key
         self.live = False
         self.calls = Ledger(key.id, sink, limits.bundle_bytes, self._news)
+        self._liveness = Liveness(key.id, self.calls, limits.silence, limits.probe_timeout)
         self._gateway = gateway
         self._connect = connect
         self._connect_timeout = limits.connect_timeout
@@ -90,6 +92,7 @@ class Link:
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(self._read(stream))
                 others = [tasks.create_task(self._write(stream)), tasks.create_task(self._idle.wait())]
+                others.append(tasks.create_task(self._liveness.watch()))
                 await asyncio.wait((reader, others[1]), return_when=asyncio.FIRST_COMPLETED)
                 for task in (reader, *others):
                     task.cancel()
@@ -111,6 +114,7 @@ class Link:
             self.calls.receive(first)
             while True:
                 self.calls.receive(await stream.read())
+                self._liveness.heard = True
                 if self._retired:
                     self._news()
         except WorkerLost as error:

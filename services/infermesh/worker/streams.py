@@ -31,6 +31,7 @@ class GatewayStream:
         self._wake = asyncio.Event()
         self._wake.set()  # the worker speaks first
         self._said_draining = False
+        self._probe = 0
         self._forget = serving.listen(self.touch)
 
     def touch(self, model: HeldModel) -> None:
@@ -63,6 +64,10 @@ class GatewayStream:
 
     def take(self, bundle: pb.WorkBundle) -> None:
         """Takes a bundle of work apart. Every item but a CANCEL gets a result, now or later."""
+        if bundle.probe:
+            self._probe = bundle.probe
+            self.touch_all()
+            self.wake()  # touching wakes, too, but there may be no model
         for item in bundle.items:
             if item.kind == pb.WorkItem.CANCEL:
                 self._cancel(item.id)
@@ -155,12 +160,13 @@ class GatewayStream:
         """Returns what has accumulated since the last bundle; None if that is nothing."""
         self._wake.clear()
         draining = self._serving.draining
-        if not (self._results or self._stale or draining != self._said_draining):
+        if not (self._results or self._stale or self._probe or draining != self._said_draining):
             return None
         loads = [self._load(target) for target in self._stale]
         results, self._results, self._stale = self._results, [], {}
         self._said_draining = draining
-        return pb.ResultBundle(results=results, loads=loads, draining=draining)
+        probe, self._probe = self._probe, 0
+        return pb.ResultBundle(results=results, loads=loads, draining=draining, probe=probe)
 
     def _load(self, target: str) -> pb.TargetLoad:
         model = self._serving.get(target)

@@ -43,6 +43,7 @@ class SimWorker:
     outcome: Callable[[WorkItem], tuple[MeshError, bool] | None] = lambda item: None
     write_seconds: float = 0.0  # time that one bundle takes to be written
     mute: bool = False  # says nothing on new streams
+    frozen: bool = False  # reads and says nothing; what it has to do goes on when it thaws
     up: bool = True
     draining: bool = False
     received: list[WorkItem] = field(default_factory=list)
@@ -50,6 +51,7 @@ class SimWorker:
     bundles: list[WorkBundle] = field(default_factory=list)
     sessions: list["Session"] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
+    probes: int = 0
     _limits: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -65,6 +67,16 @@ class SimWorker:
     def revive(self) -> None:
         self.up = True
         self.draining = False
+
+    def freeze(self) -> None:
+        """Stands still, with its streams open."""
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Goes on where it stood."""
+        self.frozen = False
+        for session in self.sessions:
+            session.catch_up()
 
     def drain(self) -> None:
         """Is told to stop: says so, goes on answering what it has."""
@@ -102,6 +114,7 @@ class Session:
         self.send = send
         self._closed = closed
         self.open = True
+        self._missed: list[Callable[[], None]] = []  # while frozen
         self.under_way: dict[int, WorkItem] = {}
         self._seen: set[int] = set()
         worker.sessions.append(self)
@@ -112,8 +125,20 @@ class Session:
     def count(self, target: str) -> int:
         return sum(item.target == target for item in self.under_way.values())
 
+    def catch_up(self) -> None:
+        missed, self._missed = self._missed, []
+        for step in missed:
+            step()
+
     def receive(self, bundle: WorkBundle) -> None:
+        if self.worker.frozen:
+            self._missed.append(lambda: self.receive(bundle))
+            return
         self.worker.bundles.append(bundle)
+        if bundle.probe:
+            self.worker.probes += 1
+            loads = [self.worker.load(target, self) for target in self.worker.targets]
+            self.send(ResultBundle(loads=loads, probe=bundle.probe))
         for item in bundle.items:
             if item.kind == WorkItem.CANCEL:
                 self.worker.cancelled.append(item.id)
@@ -133,6 +158,9 @@ class Session:
         asyncio.get_running_loop().call_later(worker.seconds, self._answer, item, 1)
 
     def _answer(self, item: WorkItem, number: int) -> None:
+        if self.worker.frozen:
+            self._missed.append(lambda: self._answer(item, number))
+            return
         if not self.open or item.id not in self.under_way:
             return
         outcome = self.worker.outcome(item)

@@ -8,14 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
-from infermesh.errors import DeadlineExceeded, InvalidInput
+from infermesh.errors import ConfigError, DeadlineExceeded, InvalidInput
 from infermesh.gateway.admission import Limits, check
 from infermesh.gateway.calls import Call
+from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.deadlines import Deadlines
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.queueing import CallQueue, Tally
 from infermesh.gateway.retries import RetryBudget
 from infermesh.gateway.stats import GatewayMetrics, TargetStats
+from infermesh.mesh.config import load
 from tests.unit.gateway.virtual import run
 
 
@@ -125,6 +127,21 @@ def test_retries_never_exceed_share_floor_and_burst(events: list[bool]) -> None:
     assert retries <= 5 + 0.1 * calls + 2.0 * now + 1e-6
 
 
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 60)), max_size=60))
+def test_an_event_is_covered_as_a_whole_or_not_at_all_and_paid_back(events: list[tuple[int, int]]) -> None:
+    budget, calls, retries, largest, now = RetryBudget(0.1, 2.0, 5, 0.0), 0, 0, 0, 0.0
+    for new_calls, handed_back in events:
+        now += 0.1
+        for _ in range(new_calls):
+            budget.earn()
+        with budget.one_event(now):
+            granted = sum(budget.spend(now) for _ in range(handed_back))
+        assert granted in (0, handed_back)
+        calls, retries, largest = calls + new_calls, retries + granted, max(largest, handed_back)
+
+    assert retries <= 5 + 0.1 * calls + 2.0 * now + largest + 1e-6
+
+
 def test_a_quiet_gateway_may_always_retry() -> None:
     budget = RetryBudget(0.1, 2.0, 1, 0.0)
 
@@ -143,10 +160,17 @@ def test_admission_refuses_what_is_too_late_or_too_large() -> None:
     assert refusal.metadata == {"limit": "10", "size": "11"}
 
 
-@pytest.mark.parametrize("field", ["max_queue", "max_attempts", "bundle_bytes"])
-def test_limits_that_would_stop_everything_are_refused(field: str) -> None:
-    with pytest.raises(ValueError, match=field):
-        Limits(**{field: 0})
+@pytest.mark.parametrize("field", ["max_queue", "max_attempts", "bundle_bytes", "silence", "retry_reserve"])
+def test_limits_that_would_stop_everything_are_refused_at_the_start(field: str) -> None:
+    with pytest.raises(ConfigError, match=f"limits.{field}"):
+        load(GatewayConfig, [f"--limits-{field.replace('_', '-')}", "0"], {}, room="gateway")
+
+
+def test_limits_are_settings_of_the_gateway() -> None:
+    environ = {"INFERMESH_GATEWAY_LIMITS_MAX_WAITING_BYTES": "1000"}
+    config = load(GatewayConfig, ["--limits-retry-budget", "0.2"], environ, room="gateway")
+
+    assert config.limits == Limits(retry_budget=0.2, max_waiting_bytes=1000)
 
 
 def test_metrics_are_histograms_and_counters_by_model_version_and_code() -> None:

@@ -75,10 +75,10 @@ def test_every_other_error_is_the_answer(error: MeshError, not_started: bool) ->
     assert all(type(f) is type(error) and f.message == error.message for f in failed)
 
 
-def test_a_call_is_sent_three_times_at_most() -> None:
+def test_a_call_is_sent_so_often_at_most() -> None:
     bad = failing(WorkerLost("again"))
 
-    [found] = run(answers([bad], 1))
+    [found] = run(answers([bad], 1, max_attempts=3))
 
     assert isinstance(found, WorkerLost)
     assert len(bad.received) == 3
@@ -128,7 +128,7 @@ def test_a_call_waits_for_a_worker_that_has_not_failed_it() -> None:
 def test_retries_stop_when_the_budget_is_spent() -> None:
     bad = failing(WorkerLost("again"))
 
-    found = run(answers([bad, failing_too()], 100, retry_share=0.0, retry_floor=0.0, retry_burst=7))
+    found = run(answers([bad, failing_too()], 100, retry_budget=0.0, retry_floor=0.0, retry_reserve=7))
 
     assert all(isinstance(f, WorkerLost) for f in found)
 
@@ -142,15 +142,36 @@ def failing_too() -> SimWorker:
 def test_the_budget_bounds_the_extra_load() -> None:
     bad, worse = failing(WorkerLost("again")), failing_too()
 
-    run(answers([bad, worse], 1_000, retry_share=0.1, retry_floor=0.0, retry_burst=7))
+    run(answers([bad, worse], 1_000, retry_budget=0.1, retry_floor=0.0, retry_reserve=7))
 
     assert len(bad.received) + len(worse.received) <= 1_000 + 7 + 100
+
+
+def test_one_death_is_covered_however_much_it_hands_back_and_the_next_one_is_not() -> None:
+    async def scenario() -> None:
+        a, b = SimWorker("a", {TARGET: 500}, seconds=0.1), SimWorker("b", {TARGET: 500}, seconds=0.1)
+        async with SimMesh(a, b, limits=Limits(retry_floor=0, retry_reserve=10, retry_budget=0.1)) as mesh:
+            await mesh.route(deployed({"1": [a, b]}))
+            calls = [mesh.infer() for _ in range(800)]
+            await asyncio.sleep(0.05)
+            a.kill()
+            assert set(await outcomes(calls)) == {b"b|digits/1|x"}
+            a.revive()
+            await asyncio.sleep(1)
+
+            calls = [mesh.infer() for _ in range(800)]  # earns 80, the death before cost 400
+            await asyncio.sleep(0.05)
+            a.kill()
+            found = await outcomes(calls)
+            assert sum(isinstance(one, WorkerLost) for one in found) == 400
+
+    run(scenario())
 
 
 def test_what_never_left_the_gateway_is_sent_elsewhere_without_touching_the_budget() -> None:
     async def scenario() -> None:
         a, b = SimWorker("a", {TARGET: 8}, write_seconds=1), SimWorker("b", {TARGET: 8})
-        async with SimMesh(a, b, limits=Limits(retry_floor=0, retry_burst=1, max_attempts=1)) as mesh:
+        async with SimMesh(a, b, limits=Limits(retry_floor=0, retry_reserve=1, max_attempts=1)) as mesh:
             await mesh.route(deployed({"1": [a]}))
             await asyncio.sleep(2)
             being_written = mesh.infer(payload=b"1")

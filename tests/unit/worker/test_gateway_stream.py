@@ -276,3 +276,28 @@ async def test_sampled_calls_are_traced_and_no_others() -> None:
     assert f"{span.context.trace_id:032x}" == trace
     assert span.attributes is not None
     assert span.attributes["infermesh.target"] == "d/1"
+
+
+async def test_a_probe_is_answered_with_all_loads_while_a_model_computes() -> None:
+    setting = Setting(FakeRunner(echo=False))
+    await setting.bundle()
+    setting.take(item(1))
+    await turns()
+    while setting.stream.bundle() is not None:
+        await turns()
+
+    setting.stream.take(pb.WorkBundle(probe=7))
+
+    answer = await setting.bundle()
+    assert (answer.probe, [load.target for load in answer.loads], list(answer.results)) == (7, ["d/1"], [])
+    assert setting.stream.bundle() is None
+
+
+async def test_a_probe_is_answered_by_a_worker_that_holds_nothing() -> None:
+    stream = GatewayStream(Serving(), Clock(), NoOpTracer(), lambda: 1)
+    stream.take(pb.WorkBundle(probe=8))
+
+    answer = stream.bundle()
+
+    assert answer is not None
+    assert answer.probe == 8
