@@ -46,6 +46,14 @@ class Plan(Generic[T]):
     wake: float = inf
 
 
+class Planner(Protocol):
+    """Plans batches. A pure function; `plan` is the one."""
+
+    def __call__(self, now: float, queue: Sequence[T], time: ServiceTime, limit: int, max_delay: float, /) -> Plan[T]:
+        """Returns what to do now with a queue that is in order."""
+        ...
+
+
 def plan(now: float, queue: Sequence[T], time: ServiceTime, limit: int, max_delay: float = 0.0) -> Plan[T]:
     """Plans the next batch of a queue that is in order.
 

@@ -12,7 +12,7 @@ from infermesh.errors import DeadlineExceeded, MeshError, NotReady, Overloaded
 from infermesh.mesh.clock import Clock
 from infermesh.names import Target, target_of
 from infermesh.v1 import deployment_pb2, model_pb2
-from infermesh.worker.batcher import Queue, order_of, plan
+from infermesh.worker.batcher import Planner, Queue, order_of, plan
 from infermesh.worker.calls import Call
 from infermesh.worker.executor import Executor
 from infermesh.worker.measures import TargetMeasures
@@ -36,12 +36,14 @@ class HeldModel:
         clock: Clock,
         measures: TargetMeasures,
         changed: Callable[["HeldModel"], None] = lambda model: None,
+        *,
+        planner: Planner = plan,
     ) -> None:
         self.deployment, self.number, self.version = deployment, number, version
         self.target: Target = target_of(deployment, number)
         self.codec = Codec(deployment, number, version)
         self.statistics = Statistics()
-        self._clock, self._changed = clock, changed
+        self._clock, self._changed, self._plan = clock, changed, planner
         self._loop = asyncio.get_running_loop()
         self._executor = Executor(self.codec, clock, measures, self.statistics, self._freed)
         self._queue: Queue[Call] = Queue()
@@ -157,7 +159,7 @@ class HeldModel:
         wake = inf
         while self._queue and self._executor.runner is not None and self._room():
             now = self._clock.time()
-            planned = plan(now, self._queue.items, self._executor.time, self._limit, self._max_delay)
+            planned = self._plan(now, self._queue.items, self._executor.time, self._limit, self._max_delay)
             if planned.late:
                 self._queue.take(planned.late)
                 self._expire(planned.late, now)

@@ -1,0 +1,60 @@
+"""The stream between gateway and worker, in memory: bundles arrive after a delay, in order, unchanged."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from infermesh.errors import WorkerLost
+from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
+
+
+class Far(Protocol):
+    """The worker's end of a stream."""
+
+    def take(self, bundle: WorkBundle) -> None:
+        """Takes a bundle of work."""
+        ...
+
+    def close(self) -> None:
+        """The gateway has gone."""
+        ...
+
+
+class Wire:
+    """A `ServeStream` of the gateway. `dial` gets the way back and returns the worker's end."""
+
+    def __init__(self, delay: float, dial: Callable[[Callable[[ResultBundle], None]], Far]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._delay = delay
+        self._arrived: deque[ResultBundle] = deque()
+        self._reader: asyncio.Future[None] | None = None
+        self._closed = False
+        self._far = dial(self._send_back)
+
+    def _send_back(self, bundle: ResultBundle) -> None:
+        self._loop.call_later(self._delay, self._arrive, bundle)
+
+    def _arrive(self, bundle: ResultBundle) -> None:
+        self._arrived.append(bundle)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def read(self) -> ResultBundle:
+        """Returns the next bundle. Raises WorkerLost once the stream is closed."""
+        while not self._arrived:
+            if self._closed:
+                raise WorkerLost("the stream is closed")
+            self._reader = self._loop.create_future()
+            await self._reader
+        return self._arrived.popleft()
+
+    async def write(self, bundle: WorkBundle) -> None:
+        """Sends a bundle; there is always room."""
+        self._loop.call_later(self._delay, partial(self._far.take, bundle))
+
+    async def close(self) -> None:
+        """Ends the stream."""
+        self._closed = True
+        self._far.close()
