@@ -36,12 +36,13 @@ class WorkerServicer:
         reader = asyncio.create_task(self._read(requests, stream, ended))
         try:
             while True:
-                await stream.wait()
                 bundle = stream.bundle()
                 if bundle is not None:
                     yield bundle
                 elif ended.is_set() and not stream.busy:
                     break
+                else:
+                    await stream.wait()
             if reader.done():
                 reader.result()  # a fault of ours in there must not look like the gateway's goodbye
         finally:

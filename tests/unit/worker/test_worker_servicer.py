@@ -1,0 +1,65 @@
+"""How a stream of bundles ends at the worker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from opentelemetry.trace import NoOpTracer
+
+from infermesh.v1 import worker_service_pb2 as pb
+from infermesh.worker.models import HeldModel
+from infermesh.worker.servicer import WorkerServicer
+from infermesh.worker.serving import Serving
+from tests.unit.worker.worker_fakes import Clock, FakeRunner, held, request_of, turns
+
+
+class Context:
+    """The part of a gRPC context that is used."""
+
+    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
+        self.done = callback
+
+
+class Caller:
+    """A gateway on a worker that serves `d/1`."""
+
+    def __init__(self) -> None:
+        clock, self.serving = Clock(), Serving()
+        self.model: HeldModel = held(clock, changed=self.serving.changed)
+        self.serving.add(self.model)
+        self.runner = FakeRunner()
+        self.model.attach(self.runner)
+        self.servicer = WorkerServicer(self.serving, clock, NoOpTracer())
+        self.requests: asyncio.Queue[pb.WorkBundle] = asyncio.Queue()
+        self.results = self.servicer.Serve(self._requests(), Context())
+
+    async def _requests(self) -> AsyncIterator[pb.WorkBundle]:
+        while True:
+            yield await self.requests.get()
+
+    async def rest(self) -> list[pb.ResultBundle]:
+        """Returns everything until the stream ends, which must be soon."""
+        async with asyncio.timeout(5):
+            return [bundle async for bundle in self.results]
+
+
+async def test_a_stop_ends_a_stream_that_has_news() -> None:
+    caller = Caller()
+    await anext(caller.results)
+    caller.serving.drain()  # the news
+    caller.servicer.stop()
+    assert [bundle.draining for bundle in await caller.rest()] == [True]
+
+
+async def test_a_stop_waits_for_what_is_under_way() -> None:
+    caller = Caller()
+    await anext(caller.results)
+    item = pb.WorkItem(id=1, kind=pb.WorkItem.INFER, target="d/1", payload=request_of().SerializeToString())
+    caller.requests.put_nowait(pb.WorkBundle(items=[item]))
+    await turns()
+    rest = asyncio.create_task(caller.rest())
+    caller.servicer.stop()
+    await turns()
+    assert not rest.done()
+    caller.runner.answer(0)
+    assert [result.id for bundle in await rest for result in bundle.results] == [1]
