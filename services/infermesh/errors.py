@@ -8,9 +8,11 @@ MeshError
 ├── AlreadyExists         an id that is taken
 ├── Conflict              a stale etag or a lost compare-and-swap
 ├── FailedPrecondition    the state does not allow it
-│   └── LoadFailed        a version that can't be loaded, or failed its golden check
+│   ├── LoadFailed        a version that can't be loaded, or failed its golden check
+│   └── QueryOfDeath      a request that the model dies of
 ├── NotReady              known, but still loading, or no worker yet: try again
 │   └── WorkerLost        the worker or runner died under the call
+│       └── RunnerDied    the runner died while it executed the call, perhaps because of it
 ├── Overloaded            a queue or quota is full
 ├── TooLarge              a message or body above the limit: sending it again won't help
 ├── DeadlineExceeded      the deadline has passed, wherever it was noticed
@@ -117,6 +119,21 @@ class LoadFailed(FailedPrecondition):
     reason = "LOAD_FAILED"
 
 
+class QueryOfDeath(FailedPrecondition):
+    """The model's process dies of this request, so that this version is not asked it again. Build it with `of`."""
+
+    reason = "QUERY_OF_DEATH"
+
+    @classmethod
+    def of(cls, model: str, version: str) -> "QueryOfDeath":
+        """Returns the error of a request to a version."""
+        text = (
+            f"request: the process of version {version} of model '{model}' died each time it executed this, so it is not "
+            "asked it again: change the request, or deploy a new version"
+        )
+        return cls(text, metadata={"model": model, "version": version})
+
+
 class NotReady(MeshError):
     """Known, but still loading, or no worker has it yet."""
 
@@ -127,6 +144,12 @@ class WorkerLost(NotReady):
     """The worker or runner died, or the way to it broke, while the call was there."""
 
     reason = "WORKER_LOST"
+
+
+class RunnerDied(WorkerLost):
+    """The runner ended while it executed the call, perhaps because of it. `metadata["ended"]` says how it ended."""
+
+    reason = "RUNNER_DIED"
 
 
 class Overloaded(MeshError):

@@ -56,6 +56,16 @@ def worker_calls() -> CounterMetricFamily:
     return CounterMetricFamily("infermesh_worker_calls", "Calls that have ended.", labels=CALL_LABELS)
 
 
+def worker_runner_deaths() -> CounterMetricFamily:
+    """Returns the family of runners that ended though nobody had ended them."""
+    return CounterMetricFamily("infermesh_worker_runner_deaths", "Runners that died.", labels=TARGET_LABELS)
+
+
+def worker_quarantined() -> GaugeMetricFamily:
+    """Returns the family of requests that a worker refuses because its runner died on them."""
+    return GaugeMetricFamily("infermesh_worker_quarantined", "Requests that are refused.", labels=TARGET_LABELS)
+
+
 def worker_held_versions() -> GaugeMetricFamily:
     """Returns the family of versions that a worker holds, by state."""
     return GaugeMetricFamily("infermesh_worker_held_versions", "Versions held.", labels=["state"])
@@ -126,9 +136,24 @@ def inference_retries() -> CounterMetricFamily:
     return CounterMetricFamily("infermesh_inference_retries", "Calls that were sent again.", labels=TARGET_LABELS)
 
 
+def inference_hedges() -> CounterMetricFamily:
+    """Returns the family of second copies of slow calls that a gateway sent."""
+    return CounterMetricFamily("infermesh_inference_hedges", "Calls that were sent twice.", labels=TARGET_LABELS)
+
+
+def inference_shared() -> CounterMetricFamily:
+    """Returns the family of calls that were answered with what an equal one got, and not executed."""
+    return CounterMetricFamily("infermesh_inference_shared", "Calls that shared an answer.", labels=TARGET_LABELS)
+
+
 def inference_waiting() -> GaugeMetricFamily:
     """Returns the family of calls that wait in a gateway."""
     return GaugeMetricFamily("infermesh_inference_waiting", "Calls that wait for a worker.", labels=TARGET_LABELS)
+
+
+def inference_quarantined() -> GaugeMetricFamily:
+    """Returns the family of requests that a gateway refuses because runners died on them."""
+    return GaugeMetricFamily("infermesh_inference_quarantined", "Requests that are refused.", labels=TARGET_LABELS)
 
 
 def inference_in_flight() -> GaugeMetricFamily:

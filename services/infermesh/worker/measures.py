@@ -41,7 +41,7 @@ class Distribution:
 class TargetMeasures:
     """The counts of one version of one deployment, since the process began."""
 
-    __slots__ = ("codes", "compute", "load", "queue", "rows")
+    __slots__ = ("codes", "compute", "load", "quarantined", "queue", "rows", "runner_deaths")
 
     def __init__(self) -> None:
         self.queue = Distribution(metrics.LATENCY_BUCKETS)
@@ -49,6 +49,8 @@ class TargetMeasures:
         self.load = Distribution(metrics.LATENCY_BUCKETS)
         self.rows = Distribution(metrics.ROW_BUCKETS)
         self.codes: Counter[str] = Counter()
+        self.runner_deaths = 0
+        self.quarantined = 0
 
     def executed(self, rows: int, compute: float, queued: Iterable[float]) -> None:
         """Counts a batch: its rows, the seconds of its execution, and those that each call of it had waited."""
@@ -101,6 +103,11 @@ class Measures(Collector):
             for code, count in list(target.codes.items()):
                 calls.add_metric([*labels, code], count)
         yield calls
+        deaths, quarantined = metrics.worker_runner_deaths(), metrics.worker_quarantined()
+        for labels, target in targets:
+            deaths.add_metric(labels, target.runner_deaths)
+            quarantined.add_metric(labels, target.quarantined)
+        yield from (deaths, quarantined)
         yield from self._gauges()
 
     def _gauges(self) -> Iterable[Metric]:
