@@ -7,19 +7,23 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from pathlib import Path
 from typing import Final
 
 import grpc.aio
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
+from infermesh.gateway import protection
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.core import Core
 from infermesh.gateway.framing.exchange import Scope, Send
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import Receive
 from infermesh.gateway.front import Front, mount
 from infermesh.gateway.frontends import TABLE
 from infermesh.gateway.frontends.base import Parts
+from infermesh.gateway.last_known import LastKnown
 from infermesh.gateway.lifespan import live
 from infermesh.gateway.watch import subscription
 from infermesh.mesh.channel import connect
@@ -29,12 +33,20 @@ from infermesh.mesh.telemetry import Telemetry
 _LOOK_AGAIN: Final = 0.05
 
 
-async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serves one request, or the life of the process (ASGI lifespan)."""
-    if scope["type"] == "lifespan":
-        await live(scope, receive, send, serving)
-    else:
-        await scope["state"]["front"](scope, receive, send)
+class App:
+    """The ASGI callable: serves one request, or the life of the process (ASGI lifespan)."""
+
+    _asgi_single_callable = True  # what it gives need not be a coroutine
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Returns what serves the request; `lifespan` has the loop know that it may be no coroutine."""
+        if scope["type"] == "lifespan":
+            return live(scope, receive, send, serving)
+        serve: Front = scope["state"]["front"]
+        return serve(scope, receive, send)
+
+
+app = App()
 
 
 @contextlib.asynccontextmanager
@@ -55,6 +67,7 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
             registry=metrics,
             tracer=telemetry.tracer,
             limits=config.limits,
+            last_known=LastKnown(Path(config.state)) if config.state else None,
         )
         workers = Ways()
         exits.push_async_callback(workers.close)
@@ -62,9 +75,9 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
         exits.push_async_callback(core.stop)
         services: set[str] = set()
         closers: list[Callable[[], None]] = []
-        limit, channels = config.max_body_bytes, (registry, scheduler, workers)
-        parts = Parts(core, *channels, health, metrics, lambda: services, closers.append, limit)
-        front = mount([TABLE.load(name)(parts) for name in config.frontends or TABLE.names()], limit, closers)
+        guard, channels = Guard(protection.requests(config)), (registry, scheduler, workers)
+        parts = Parts(core, *channels, health, metrics, lambda: services, closers.append, guard)
+        front = mount([TABLE.load(name)(parts) for name in config.frontends or TABLE.names()], guard, closers)
         services.update(front.services())
         readiness = asyncio.create_task(_follow(core, health, services))
         exits.callback(readiness.cancel)

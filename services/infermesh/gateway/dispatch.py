@@ -11,14 +11,17 @@ from infermesh.gateway.calls import Call
 from infermesh.gateway.deadlines import Deadlines
 from infermesh.gateway.directory import Directory
 from infermesh.gateway.fleet import Fleet
+from infermesh.gateway.hedging import Hedges
 from infermesh.gateway.holding import Holds
 from infermesh.gateway.parking import Parking
-from infermesh.gateway.pending import Pending, PendingStream
+from infermesh.gateway.pending import DirectPending, Pending, PendingStream, Sink
 from infermesh.gateway.retries import Retries
 from infermesh.gateway.routes import RouteTable
+from infermesh.gateway.singleflight import SingleFlight
 from infermesh.gateway.stats import OK, TargetStats, now_seconds
 from infermesh.gateway.targets import TargetState
 from infermesh.gateway.tracing import Tracing
+from infermesh.v1.worker_service_pb2 import WorkItem
 
 _PAUSE: Final = 0.05  # seconds before a call goes to a worker that has failed it, times the attempts
 
@@ -46,6 +49,8 @@ class Dispatcher:
         self._parking = Parking(self._loop)
         self._holds = Holds(self._loop, limits.hold)
         self._retries = Retries(limits, self._loop.time())
+        self._began = self._loop.time()
+        self._flights = SingleFlight(self._resume, limits, directory.tally)
         self._arrived = 0
         self._stopped = False
         self.unrouted = TargetStats("", "")
@@ -57,6 +62,13 @@ class Dispatcher:
         """
         self._arrived += 1
         pending = Pending(call, self, self._arrived, self._loop)
+        self._begin(pending)
+        return pending
+
+    def submit(self, call: Call, sink: Sink) -> DirectPending:
+        """Begins a call whose result `sink` gets, perhaps before this returns. Cancel what it returns to give it up."""
+        self._arrived += 1
+        pending = DirectPending(call, self, self._arrived, self._loop, sink)
         self._begin(pending)
         return pending
 
@@ -97,7 +109,21 @@ class Dispatcher:
         except MeshError as error:
             self._unroutable(pending, error)
         else:
-            self._place(pending, self._directory[name])
+            target = self._directory[name]
+            if target.special and pending.kind == WorkItem.INFER:
+                self._enter(pending, target)
+            else:
+                self._place(pending, target)
+
+    def _enter(self, pending: Pending, target: TargetState) -> None:
+        """What deployments may ask for: the same request runs once, a slow call is sent twice."""
+        if target.route.single_flight and self._flights.join(pending, target):
+            return
+        if target.route.hedge_budget:
+            if target.hedges is None:
+                target.hedges = Hedges(target, self._loop)
+            target.hedges.watch(pending)
+        self._place(pending, target)
 
     def _place(self, pending: Pending, target: TargetState) -> None:
         pending.target = target
@@ -124,8 +150,10 @@ class Dispatcher:
             target.queue.push(pending)
 
     def _unroutable(self, pending: Pending, error: MeshError) -> None:
-        """Parks the call if its model was there a moment ago, else ends it."""
-        left = self._directory.lost_at(pending.call.deployment) + self._limits.hold - self._loop.time()
+        """Parks the call if its model was there a moment ago, or the routes are still to come, else ends it."""
+        known = self._routes.snapshot is not None
+        since = self._directory.lost_at(pending.call.deployment) if known else self._began
+        left = since + self._limits.hold - self._loop.time()
         if isinstance(error, NotReady) and left > 0 and len(self._parking) < self._limits.max_queue:
             self._parking.park(pending, left, lambda: pending.fail(error))
         else:

@@ -3,6 +3,7 @@
 Used by `app`, and by tests that mount something else.
 """
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -10,13 +11,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from pydantic import TypeAdapter
 
 from infermesh.gateway import control
 from infermesh.gateway.config import GatewayConfig
+from infermesh.gateway.framing.direct import Direct
 from infermesh.gateway.framing.exchange import Scope, Send
 from infermesh.gateway.framing.inbound import Receive
 from infermesh.gateway.front import Front
@@ -37,20 +39,25 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
     """Runs ASGI's lifespan: builds the front, reports to the supervisor, obeys it, tears down at the end."""
     await receive()
     _die_with_parent()
+    asyncio.get_running_loop().set_task_factory(_task)
     folder = Path(os.environ[FOLDER_VARIABLE])
     config = TypeAdapter(GatewayConfig).validate_json((folder / CONFIG_FILE).read_bytes())
     log.configure("gateway", config.process.log.level)
-    health = PublicHealth()
+    health = Health()
     heard: dict[str, Callable[[], None]] = {control.DRAIN: health.stop}
     line = control.AppEnd(folder / CONTROL_SOCKET, heard, _end_process)
     await line.open()
     try:
         async with building(config, health) as front:
             heard[control.CLOSE] = front.close
+            # twice a silent call is looked at before it would be cut
+            life = asyncio.create_task(front.show_life(config.clients.stall_timeout / 3))
             scope["state"]["front"] = front
             line.say(control.READY)
+            telling = asyncio.create_task(_tell_serving(health, line))
             await send({"type": "lifespan.startup.complete"})
             await receive()
+            telling.cancel()
             await line.close()
     except Exception as error:
         structlog.get_logger(__name__).error("the app failed", exc_info=error)
@@ -60,19 +67,17 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
         await send({"type": "lifespan.shutdown.complete"})
 
 
-class PublicHealth(Health):
-    """What the public health service says. Once stopped it stays so, whatever happens during the lame-duck time."""
+async def _tell_serving(health: Health, line: control.AppEnd) -> None:
+    """Passes on to the supervisor, whose health service the platform asks, that there is somewhere to send calls."""
+    async for _ in health.watch(""):
+        if health.serving():
+            line.say(control.SERVING)
+            return
 
-    _stopped = False
 
-    def set(self, service: str, serving: bool) -> None:
-        """Sets the status of a service, unless the process is stopping."""
-        super().set(service, serving and not self._stopped)
-
-    def stop(self) -> None:
-        """Sets every service to NOT_SERVING, for good."""
-        self._stopped = True
-        super().stop()
+def _task(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> Any:
+    """Makes tasks of coroutines only: a direct call is no coroutine and needs none."""
+    return work if type(work) is Direct else asyncio.Task(work, loop=loop, **options)
 
 
 def _end_process() -> None:

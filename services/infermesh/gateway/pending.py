@@ -101,6 +101,43 @@ class Pending(asyncio.Future[bytes]):
         return True
 
 
+class Sink(Protocol):
+    """Where the result of a call goes whose caller awaits no future. Neither method raises."""
+
+    def answer(self, payload: bytes, /) -> None:
+        """The call was answered."""
+        ...
+
+    def fail(self, error: MeshError, /) -> None:
+        """The call has failed."""
+        ...
+
+
+class DirectPending(Pending):
+    """A unary call that hands its result on in the turn of the event loop in which it comes. As a future it is the end
+    of the call, which is not told by an exception."""
+
+    __slots__ = ("_sink",)
+
+    def __init__(self, call: Call, owner: Owner, arrival: int, loop: asyncio.AbstractEventLoop, sink: Sink) -> None:
+        super().__init__(call, owner, arrival, loop)
+        self._sink = sink
+
+    def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
+        """Takes the response."""
+        if not self.done():
+            self.set_result(b"")
+            self.owner.ended(self, OK, queue_us, compute_us)
+            self._sink.answer(payload)
+
+    def fail(self, error: MeshError) -> None:
+        """Ends the call with an error, if it has not ended."""
+        if not self.done():
+            self.set_result(b"")
+            self.owner.ended(self, code_of(error).name, 0, 0)
+            self._sink.fail(error)
+
+
 class PendingStream(Pending):
     """A call with any number of responses: iterate over it. As a future it is the end of the call.
 

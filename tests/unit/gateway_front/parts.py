@@ -12,6 +12,8 @@ from prometheus_client import CollectorRegistry
 from infermesh.errors import MeshError
 from infermesh.gateway.calls import Call
 from infermesh.gateway.framing.methods import Methods
+from infermesh.gateway.framing.frames import Limits
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.front import Front, mount
 from infermesh.gateway.frontends import TABLE
 from infermesh.gateway.frontends.base import Parts
@@ -72,6 +74,18 @@ class FakeDispatcher:
             future.set_exception(answer)
         else:
             future.set_result(answer)
+        return future
+
+    def submit(self, call: Call, sink: Any) -> asyncio.Future[bytes]:
+        """Gives `sink` the answer."""
+
+        def told(future: asyncio.Future[bytes]) -> None:
+            if not future.cancelled():
+                error = future.exception()
+                sink.answer(future.result()) if error is None else sink.fail(error)
+
+        future = self.infer(call)
+        future.add_done_callback(told)
         return future
 
     def stream(self, call: Call) -> Any:
@@ -135,9 +149,10 @@ class House:
         closers: list[Callable[[], None]] = []
         core: Any = SimpleNamespace(routes=self.routes, dispatcher=self.dispatcher)
         channels: Any = (self.registry, self.scheduler, lambda address: self.worker)
-        self.parts = Parts(core, *channels, self.health, self.metrics, lambda: services, closers.append, 1 << 20)
+        guard = Guard(Limits(1 << 20))
+        self.parts = Parts(core, *channels, self.health, self.metrics, lambda: services, closers.append, guard)
         self.frontends = {name: TABLE.load(name)(self.parts) for name in names or TABLE.names()}
-        self.front: Front = mount(list(self.frontends.values()), 1 << 20, closers)
+        self.front: Front = mount(list(self.frontends.values()), guard, closers)
         services.update(self.front.services())
 
     def methods(self) -> Methods:

@@ -40,7 +40,7 @@ class TestHealth:
 
     async def test_watch_tells_every_change_until_the_caller_goes(self, house):
         wire = Wire(body(framed(health.HealthCheckRequest(service="a.B").SerializeToString())))
-        running = asyncio.create_task(house.front(scope("/grpc.health.v1.Health/Watch"), wire.receive, wire.send))
+        running = asyncio.ensure_future(house.front(scope("/grpc.health.v1.Health/Watch"), wire.receive, wire.send))
         for count, change in enumerate((None, True, False), 2):
             if change is not None:
                 house.health.set("a.B", change)

@@ -48,7 +48,7 @@ class TestInfer:
         future = asyncio.get_running_loop().create_future()
         house.dispatcher.on_call = lambda call: future
         wire = Wire(body(framed(oip.ModelInferRequest(model_name="digits").SerializeToString())))
-        running = asyncio.create_task(house.front(scope(S + "ModelInfer"), wire.receive, wire.send))
+        running = asyncio.ensure_future(house.front(scope(S + "ModelInfer"), wire.receive, wire.send))
         while not house.dispatcher.calls:  # noqa: ASYNC110
             await asyncio.sleep(0)
         wire.put(DISCONNECT)
@@ -223,7 +223,7 @@ class TestStream:
 
     async def test_an_idle_stream_ends_when_the_gateway_drains(self, house):
         wire = Wire(body(framed(self.request(1).SerializeToString()), more=True))
-        running = asyncio.create_task(house.front(scope(S + "ModelStreamInfer"), wire.receive, wire.send))
+        running = asyncio.ensure_future(house.front(scope(S + "ModelStreamInfer"), wire.receive, wire.send))
         while len(wire.answer.events) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0)
         house.front.close()
@@ -242,7 +242,7 @@ class TestStream:
 
         house.dispatcher.stream = lambda call: Slow([echo(call)], False)
         wire = Wire(body(framed(self.request(1).SerializeToString()), more=True))
-        running = asyncio.create_task(house.front(scope(S + "ModelStreamInfer"), wire.receive, wire.send))
+        running = asyncio.ensure_future(house.front(scope(S + "ModelStreamInfer"), wire.receive, wire.send))
         for _ in range(10):
             await asyncio.sleep(0)
         house.front.close()

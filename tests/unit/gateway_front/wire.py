@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from google.rpc import status_pb2
 from infermesh.gateway.framing import frames, metadata
 from infermesh.gateway.framing.exchange import Exchange
 from infermesh.gateway.framing.frames import Limits
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.methods import Method
 
 DISCONNECT = {"type": "http.disconnect"}
@@ -24,6 +25,22 @@ def body(data: bytes, more: bool = False) -> dict[str, Any]:
 def framed(*messages: bytes) -> bytes:
     """Returns the frames of messages, not compressed."""
     return b"".join(map(frames.encode, messages))
+
+
+class Messages(frames.Decoder):
+    """Cuts and decompresses messages."""
+
+    def __init__(self, encoding: bytes, limit: int) -> None:
+        super().__init__(limit)
+        self._how = (encoding, Limits(limit))
+
+    def next(self) -> bytes | None:
+        """Returns the next whole message, or None."""
+        cut = self.cut()
+        if cut is None:
+            return None
+        message, compressed = cut
+        return frames.inflate(message, *self._how) if compressed else message
 
 
 @dataclass
@@ -73,7 +90,7 @@ class Answer:
     def messages(self) -> list[bytes]:
         """The messages of the body."""
         encoding = self.headers.get(b"grpc-encoding", b"identity")
-        decoder = frames.Decoder(encoding, 1 << 30)
+        decoder = Messages(encoding, 1 << 30)
         decoder.feed(self.body)
         found = []
         while (message := decoder.next()) is not None:
@@ -119,9 +136,17 @@ class Wire:
         if self._events and self._asked is not None and not self._asked.done():
             self._asked.set_result(self._events.popleft())
 
-    async def send(self, event: dict[str, Any]) -> None:
-        """Takes a part of the answer."""
+    def send(self, event: dict[str, Any]) -> Awaitable[None]:
+        """Takes a part of the answer: at once, as Envoy does, not when what it gives is awaited."""
         self.answer.events.append(dict(event))
+        return asyncio.sleep(0) if event.get("more_body") else _Done()
+
+
+class _Done:
+    """An awaitable that does not make wait, and need not be awaited."""
+
+    def __await__(self) -> Iterator[Any]:
+        yield from ()
 
 
 def scope(path: str = "/test.Service/Method", headers: Iterable[tuple[str, str]] = (), **more: Any) -> dict[str, Any]:
@@ -135,7 +160,7 @@ async def exchange(method: Method, wire: Wire, *headers: tuple[str, str], limit:
     """Runs one call and returns its answer."""
     request = scope(headers=headers)
     known = dict(request["headers"])
-    await Exchange(request, wire.receive, wire.send, method, known, Limits(limit)).run()
+    await Exchange(request, wire.receive, wire.send, method, known, Guard(Limits(limit))).run()
     return wire.answer
 
 

@@ -5,12 +5,14 @@ and leave behind why.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from infermesh.errors import Cancelled, DeadlineExceeded, MeshError, Unsupported
 from infermesh.gateway.framing import failure, frames, metadata
-from infermesh.gateway.framing.frames import HEADER, Decoder, Limits
+from infermesh.gateway.framing.frames import HEADER
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import Event, Inbound, Receive, asked, event_of
 from infermesh.gateway.framing.metadata import Header
 from infermesh.gateway.framing.methods import Context, Method
@@ -27,11 +29,12 @@ _START: Final[Event] = {
     "headers": [_CONTENT_TYPE, _ACCEPT],
     "trailers": True,
 }
-_OK: Final[Event] = {
+OK_TRAILERS: Final[Event] = {
     "type": "http.response.trailers",
     "headers": [(b"grpc-status", b"0")],
     "more_trailers": False,
 }
+NOTHING: Final[Event] = {"type": "http.response.body", "body": b"", "more_body": True}
 _IDENTITY: Final = b"identity"
 _WORTH_SQUEEZING: Final = 1 << 10
 
@@ -44,8 +47,10 @@ class Exchange:
         "_context",
         "_encoding",
         "_ended_by",
+        "_guard",
+        "_inbound",
         "_known",
-        "_limits",
+        "_life",
         "_method",
         "_receive",
         "_reply_encoding",
@@ -64,15 +69,17 @@ class Exchange:
         send: Send,
         method: Method,
         known: Mapping[bytes, bytes],
-        limits: Limits,
+        guard: Guard,
     ) -> None:
         self._scope = scope
         self._known = known
         self._receive = receive
         self._send = send
         self._method = method
-        self._limits = limits
-        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # made in the call's own
+        self._guard = guard
+        self._inbound: Inbound | None = None
+        self._life: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[Any]
         self._timer: asyncio.TimerHandle | None = None
         self._ended_by: MeshError | None = None
         self._running = True
@@ -81,7 +88,8 @@ class Exchange:
         self._encoding = self._reply_encoding = _IDENTITY
 
     async def run(self) -> None:
-        """Runs the call to its end. Never raises but when the server itself is stopping."""
+        """Runs the call to its end, in a task of its own. Never raises but when the server itself is stopping."""
+        self._task = asyncio.current_task()  # type: ignore[assignment]
         try:
             self._begin()
             await self._answer()
@@ -91,8 +99,11 @@ class Exchange:
         except Exception as error:
             trailers = failure.ending(error, self._scope["path"], self._context.trailing)
         self._running = False
+        self._guard.alive.discard(self)
         if self._timer is not None:
             self._timer.cancel()
+        if self._inbound is not None:
+            self._inbound.close()
         if not isinstance(self._ended_by, Cancelled):
             await self._end(trailers)
 
@@ -116,8 +127,9 @@ class Exchange:
         if self._context.deadline is not None and self._timer is None:
             self._timer = asyncio.get_running_loop().call_at(self._context.deadline, self._late)
 
-    def _inbound(self) -> Inbound:
-        return Inbound(self._receive, Decoder(self._encoding, self._limits.message), self._gone)
+    def _read(self, single: bool) -> Inbound:
+        self._inbound = Inbound(self._receive, self._encoding, self._guard, self._gone, single)
+        return self._inbound
 
     async def _single(self) -> bytes:
         """Returns the one request of a call whose caller does not stream."""
@@ -130,7 +142,7 @@ class Exchange:
             asked(self._receive).add_done_callback(self._watched)
             return message
         self._arm()  # its sender may be slow, or stuck
-        inbound = self._inbound()
+        inbound = self._read(single=True)
         inbound.take(event)
         message = await anext(inbound, None)
         if message is None:
@@ -143,7 +155,7 @@ class Exchange:
         """Returns the message of nearly every call: one frame in one chunk, not compressed."""
         body: bytes = event.get("body", b"")
         size = len(body) - HEADER
-        if event.get("more_body", False) or not 0 <= size <= self._limits.message or body[0]:
+        if event.get("more_body", False) or not 0 <= size <= self._guard.limits.message or body[0]:
             return None
         return body[HEADER:] if int.from_bytes(body[1:HEADER], "big") == size else None
 
@@ -153,10 +165,11 @@ class Exchange:
         method = self._method
         request: Any
         if method.client_stream:
-            request = self._inbound()
+            request = self._read(single=False)
             request.open()
         else:
             request = await self._single()
+        self._guard.alive.add(self)
         result = method.handler(request, self._context)
         if method.server_stream:
             await self._forward(result)
@@ -209,7 +222,7 @@ class Exchange:
             await self._send(self._head())
         if not self._body_done:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        await self._send(_OK if trailers is None else {**_OK, "headers": trailers})
+        await self._send(OK_TRAILERS if trailers is None else {**OK_TRAILERS, "headers": trailers})
 
     def _why_cancelled(self) -> MeshError:
         """Returns what ends the call; raises CancelledError if the server itself is stopping."""
@@ -219,6 +232,23 @@ class Exchange:
             return Cancelled("the call was cancelled within the gateway")
         self._task.uncancel()
         return self._ended_by
+
+    def show_life(self) -> None:
+        """Sends a chunk of nothing, unless the caller does not even take what went before. The first time only waits.
+
+        Envoy ends a stream on which nothing moves for long. An answer that is not due yet is no reason for that, a
+        caller who does not read is: then this chunk does not move, either.
+        """
+        if self._life is None:
+            self._life = asyncio.get_running_loop().create_future()
+            self._life.set_result(None)
+        elif self._running and self._life.done():
+            self._life = asyncio.ensure_future(self._move())
+
+    async def _move(self) -> None:
+        with contextlib.suppress(Exception):  # a caller who went away is noticed elsewhere
+            await self._start()
+            await self._send(NOTHING)
 
     def _late(self) -> None:
         self.stop(DeadlineExceeded("the deadline passed before the call was answered"))

@@ -70,12 +70,44 @@ class Handler(Protocol):
         ...
 
 
+class Reply(Protocol):
+    """Where the result of a direct call goes; exactly one of its methods is called, once."""
+
+    known: Mapping[bytes, bytes]
+    deadline: float | None
+
+    def answer(self, message: bytes, /) -> None:
+        """Ends the call with its response. Never raises."""
+        ...
+
+    def fail(self, error: Exception, /) -> None:
+        """Ends the call with an error. Never raises."""
+        ...
+
+
+class Running(Protocol):
+    """A direct call under way."""
+
+    def cancel(self) -> object:
+        """The caller has gone: nothing is to be answered any more. Never raises."""
+        ...
+
+
+class DirectHandler(Protocol):
+    """Begins one unary call, and returns at once."""
+
+    def __call__(self, request: bytes, reply: Reply, /) -> Running:
+        """Begins the call, whose result `reply` gets, now or later. Raises what the call shall fail with."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Method:
     """A gRPC method: its handler and which sides stream. The handler takes and gives bytes.
 
     A `standing` call never ends by itself (a watch): it must not hold up a drain. `keeps_deadline` says that its
-    handler ends on time, so that no second timer is needed.
+    handler ends on time, so that no second timer is needed. `direct` is the handler's other form, for calls that come
+    in one piece: the same, without a task.
     """
 
     handler: Handler
@@ -83,6 +115,7 @@ class Method:
     server_stream: bool = False
     standing: bool = False
     keeps_deadline: bool = False
+    direct: DirectHandler | None = None
 
 
 Methods = Mapping[str, Method]

@@ -8,7 +8,7 @@ from typing import Final
 from starlette.routing import BaseRoute
 
 from infermesh.errors import MeshError, Unsupported
-from infermesh.gateway.framing.methods import Context, Method, Methods, unary
+from infermesh.gateway.framing.methods import Context, Method, Methods, Reply, Running, unary
 from infermesh.gateway.frontends.base import Parts
 from infermesh.gateway.frontends.oip import describe
 from infermesh.gateway.frontends.oip.calls import make_call
@@ -18,6 +18,7 @@ from infermesh.gateway.frontends.oip.stream import InferStreams
 from infermesh.gateway.frontends.oip.wire import scan
 from infermesh.oip.v2 import grpc_service_pb2 as pb
 
+_NO_TRACE: Final = ("", "")
 SERVICE: Final = "/inference.GRPCInferenceService"
 _REFUSED: Final[Mapping[str, str]] = {
     **dict.fromkeys(
@@ -44,7 +45,7 @@ class OipGrpcFrontend:
     def methods(self) -> Methods:
         """Returns the methods; those that are not served say why."""
         served = {
-            "ModelInfer": Method(self._infer, keeps_deadline=True),  # the dispatcher does
+            "ModelInfer": Method(self._infer, keeps_deadline=True, direct=self._begin),  # the dispatcher does
             "ModelStreamInfer": Method(self._streams.run, client_stream=True, server_stream=True),
             "ServerLive": unary(pb.ServerLiveRequest, self._live),
             "ServerReady": unary(pb.ServerReadyRequest, self._ready),
@@ -71,6 +72,14 @@ class OipGrpcFrontend:
             trace = (context.header(b"traceparent"), context.header(b"tracestate"))
         now = asyncio.get_running_loop().time()
         return self._dispatcher.infer(make_call(scan(data), data, now, context.deadline, trace))
+
+    def _begin(self, data: bytes, reply: Reply) -> Running:
+        known = reply.known
+        trace = _NO_TRACE
+        if b"traceparent" in known:
+            trace = (known[b"traceparent"].decode("latin-1"), known.get(b"tracestate", b"").decode("latin-1"))
+        now = asyncio.get_running_loop().time()
+        return self._dispatcher.submit(make_call(scan(data), data, now, reply.deadline, trace), reply)
 
     async def _live(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:
         return pb.ServerLiveResponse(live=True)
