@@ -31,6 +31,9 @@ def push(
     max_batch_size: Annotated[
         int | None, typer.Option(help="Most rows of one execution; 0: no batch dimension.", min=0)
     ] = None,
+    decoupled: Annotated[
+        bool, typer.Option("--decoupled", help="A request may have any number of responses: a stream.")
+    ] = False,
     device: Annotated[str, typer.Option(help="Device it needs: any, cpu, cuda, mps or xpu.")] = "",
     label: Annotated[list[str] | None, typer.Option(help="Label as key=value.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Option of the backend as key=value.")] = None,
@@ -49,6 +52,7 @@ def push(
             signature=signature,
             samples=[read_sample(path, known) for path in sample or []],
             max_batch_size=max_batch_size,
+            decoupled=decoupled,
             device=device,
             labels=pairs("label", label),
             options=pairs("option", option),

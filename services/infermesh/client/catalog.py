@@ -28,6 +28,7 @@ class CatalogCalls:
         signature: model_pb2.Signature | None = None,
         samples: Sequence[tuple[Arrays, Arrays]] = (),
         max_batch_size: int | None = None,
+        decoupled: bool = False,
         device: str = "",
         memory_bytes: int = 0,
         labels: Mapping[str, str] | None = None,
@@ -43,6 +44,7 @@ class CatalogCalls:
         `infermesh.client.signature`) is read from .onnx and .pt2 files, or else from the samples. `samples` are pairs
         of inputs and expected outputs, {name: array}, batch first; every worker must reproduce them before the version
         is routed to. `max_batch_size` None means: as the file or the signature allows; 0: no batch dimension.
+        A `decoupled` version gives any number of responses to a request (`infer_stream`); None means 0 there.
         `memory_bytes` is what a loaded copy takes; 0 leaves it to the scheduler. `progress` gets bytes sent and in all.
 
         Raises InvalidInput (a bad id, or a signature that can't be inferred), BadTensor (a sample that the signature
@@ -50,8 +52,10 @@ class CatalogCalls:
         """
         names.check_id("model", model)
         local = await asyncio.to_thread(list_files, files)
-        content = (local, backend, signature, samples, max_batch_size, dict(options or {}))
+        limit = 0 if decoupled and max_batch_size is None else max_batch_size
+        content = (local, backend, signature, samples, limit, dict(options or {}))
         draft = await asyncio.to_thread(draft_version, *content)
+        draft.decoupled = decoupled
         draft.device, draft.memory_bytes = device, memory_bytes
         draft.labels.update(labels or {})
         draft.files.extend(await self._upload(local, progress))

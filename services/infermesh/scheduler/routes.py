@@ -40,6 +40,7 @@ def _version(version: Version, standing: Standing) -> VersionRoute:
         signature=version.facts.signature if version.facts.HasField("signature") else None,
         max_batch_size=version.facts.max_batch_size,
         load_seconds=standing.load_seconds,
+        decoupled=version.facts.decoupled,
     )
 
 

@@ -26,6 +26,8 @@ class Call:
     arrived: float
     deadline: float
     order: Order = (0, 0.0, 0)
+    # takes each response of a decoupled version but the last; None: the call takes only one response
+    emit: Callable[["Call", bytes], None] | None = None
     # the result
     response: bytes = b""
     error: BaseException | None = None

@@ -40,7 +40,9 @@ def configuration(model: HeldModel) -> oip.ModelConfigResponse:
         answer.output.add(
             name=spec.name, data_type=_type(spec.datatype), dims=spec.shape[1:] if batched else spec.shape
         )
-    if batched:
+    if version.decoupled:
+        answer.model_transaction_policy.decoupled = True
+    elif batched:
         answer.dynamic_batching.SetInParent()
     return oip.ModelConfigResponse(config=answer)
 

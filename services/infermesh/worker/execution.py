@@ -4,18 +4,17 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from infermesh.errors import BadTensor, ConfigError, InvalidInput, LoadFailed, MeshError, ModelFailed
 from infermesh.mesh.extensions import Table
-from infermesh.tensors import Array, decode, encode, numpy_dtype
+from infermesh.tensors import Array
 from infermesh.v1 import model_pb2, runner_pb2
 from infermesh.worker import golden, warmup
 from infermesh.worker.backends.base import Backend, LoadContext, RunnerBroken
 from infermesh.worker.frames import Output
 from infermesh.worker.memory import private_bytes
+from infermesh.worker.rules import Rules
 
 _WARMUP_SECONDS: Final = 1.0
 
@@ -26,6 +25,8 @@ class Loaded:
 
     memory_bytes: int
     batch_times: warmup.BatchTimes
+    slots: int = 0
+    """Most sequences at once, of a decoupled version."""
 
 
 class Execution:
@@ -33,34 +34,18 @@ class Execution:
 
     def __init__(self, backend: Backend, version: model_pb2.ModelVersion) -> None:
         self._backend = backend
-        self._inputs = {spec.name for spec in version.signature.inputs}
-        self._outputs = {
-            spec.name: (spec.datatype, np.dtype(numpy_dtype(spec.datatype)), tuple(spec.shape))
-            for spec in version.signature.outputs
-        }
+        self._rules = Rules(version)
+        self._outputs = self._rules.wanted(())
         self._batched = version.max_batch_size > 0
 
     @classmethod
     def load(cls, command: runner_pb2.LoadCommand, backends: Table[type[Backend]]) -> tuple["Execution", Loaded]:
         """Loads, checks and warms up a version. Raises LoadFailed with the reason."""
-        version = command.version
-        if not version.signature.inputs or not version.signature.outputs:
-            raise LoadFailed("signature: expected at least one input and one output")
-        samples = [_sample_inputs(sample, at) for at, sample in enumerate(version.samples)]
-        probe = samples[0] if samples else warmup.zeros(version.signature)
-        backend = _backend(backends, version.backend)
-        context = LoadContext(
-            version=version,
-            folder=Path(command.folder),
-            device=command.device or "cpu",
-            threads=max(1, command.threads),
-            allow_python=command.allow_python,
-            probe=probe,
-        )
-        _load(backend, context)
+        backend, context, samples = open_backend(command, backends)
+        version = context.version
         execution = cls(backend, version)
         execution._check_samples(version.samples, samples)
-        times = execution._warm_up(context, certain=bool(samples) or _is_closed(version))
+        times = execution._warm_up(context, certain=bool(samples) or is_closed(version))
         memory = backend.memory_bytes()
         return execution, Loaded(private_bytes() if memory is None else memory, times)
 
@@ -71,18 +56,13 @@ class Execution:
 
         Raises InvalidInput (also BadTensor), ModelFailed or RunnerBroken.
         """
-        feed = {
-            spec.name: _aligned(decode(spec.name, spec.datatype, spec.shape, buffer))
-            for spec, buffer in zip(specs, buffers, strict=True)
-        }
-        if feed.keys() != self._inputs:
-            raise InvalidInput(f"inputs: expected {_names(self._inputs)}, got {_names(feed)}")
-        names = list(wanted) or list(self._outputs)
+        feed = self._rules.feed(specs, buffers)
+        names = self._rules.wanted(wanted) if wanted else self._outputs
         started = time.perf_counter_ns()
         results = self._infer(feed, names)
         taken = (time.perf_counter_ns() - started) // 1000
         rows = specs[0].shape[0] if self._batched else None
-        return [self._output(name, results, rows) for name in names], taken
+        return [self._rules.output(name, results, rows) for name in names], taken
 
     def close(self) -> None:
         """Gives the model back."""
@@ -96,24 +76,13 @@ class Execution:
         except Exception as error:
             raise ModelFailed(f"the model failed: {describe(error)}") from error
 
-    def _output(self, name: str, results: Mapping[str, Array], rows: int | None) -> Output:
-        if name not in self._outputs:
-            raise InvalidInput(f"outputs: the model has {_names(self._outputs)}, got {name!r}")
-        if name not in results:
-            raise ModelFailed(f"output '{name}': the signature has it, the model did not give it")
-        array, (datatype, dtype, shape) = results[name], self._outputs[name]
-        if not _is_of(array, dtype) or not _fits(array.shape, shape, rows):
-            wanted = f"{datatype}{[rows if rows is not None else shape[0], *shape[1:]] if shape else []}"
-            raise ModelFailed(f"output '{name}': expected {wanted}, the model gave {array.dtype}{list(array.shape)}")
-        return Output(name, datatype, array.shape, _raw(array))
-
     def _check_samples(self, samples: Iterable[model_pb2.Sample], inputs: Sequence[dict[str, Array]]) -> None:
         for at, (sample, feed) in enumerate(zip(samples, inputs, strict=True)):
             try:
-                results = self._infer(feed, list(self._outputs))
+                results = self._infer(feed, self._outputs)
                 rows = len(next(iter(feed.values()))) if self._batched else None
                 for name in self._outputs:
-                    self._output(name, results, rows)
+                    self._rules.output(name, results, rows)
                 difference = golden.mismatch(sample, results)
             except RunnerBroken:
                 raise
@@ -124,7 +93,6 @@ class Execution:
 
     def _warm_up(self, context: LoadContext, *, certain: bool) -> warmup.BatchTimes:
         """Measures; chooses the threads where there is a choice. `certain` tells that the inputs must be accepted."""
-        names = list(self._outputs)
         choices = warmup.thread_choices(context.threads) if context.device == "cpu" else [context.threads]
         measured = []
         try:
@@ -132,7 +100,7 @@ class Execution:
                 self._backend.use_threads(threads)
                 budget = _WARMUP_SECONDS / len(choices)
                 times = warmup.measure(
-                    lambda feed: self._infer(feed, names),
+                    lambda feed: self._infer(feed, self._outputs),
                     context.probe,
                     context.version.max_batch_size,
                     budget,
@@ -146,6 +114,27 @@ class Execution:
         best = warmup.best_threads(measured)
         self._backend.use_threads(best)
         return dict(measured)[best]
+
+
+def open_backend(
+    command: runner_pb2.LoadCommand, backends: Table[type[Backend]]
+) -> tuple[Backend, LoadContext, list[dict[str, Array]]]:
+    """Returns a backend that has loaded a version, what it was told, and the samples' inputs. Raises LoadFailed."""
+    version = command.version
+    if not version.signature.inputs or not version.signature.outputs:
+        raise LoadFailed("signature: expected at least one input and one output")
+    samples = [_sample_inputs(sample, at) for at, sample in enumerate(version.samples)]
+    backend = _backend(backends, version.backend)
+    context = LoadContext(
+        version=version,
+        folder=Path(command.folder),
+        device=command.device or "cpu",
+        threads=max(1, command.threads),
+        allow_python=command.allow_python,
+        probe=samples[0] if samples else warmup.zeros(version.signature),
+    )
+    _load(backend, context)
+    return backend, context, samples
 
 
 def describe(error: BaseException) -> str:
@@ -179,33 +168,7 @@ def _sample_inputs(sample: model_pb2.Sample, at: int) -> dict[str, Array]:
         raise LoadFailed(f"golden check: sample {at}: {error.message}") from error
 
 
-def _is_closed(version: model_pb2.ModelVersion) -> bool:
+def is_closed(version: model_pb2.ModelVersion) -> bool:
     """Tells whether the signature says every size but the batch, so that zeros of it are inputs a model must take."""
     open_sizes = [size for spec in version.signature.inputs for size in list(spec.shape)[version.max_batch_size > 0 :]]
     return all(size >= 0 for size in open_sizes) and all(s.datatype != "BYTES" for s in version.signature.inputs)
-
-
-def _aligned(array: Array) -> Array:
-    return array if array.flags.aligned else array.copy()
-
-
-def _is_of(array: Any, dtype: np.dtype[Any]) -> bool:
-    if not isinstance(array, np.ndarray):
-        return False
-    return bool(array.dtype == dtype) or (dtype.kind == "O" and array.dtype.kind in "SU")
-
-
-def _fits(got: Sequence[int], wanted: Sequence[int], rows: int | None) -> bool:
-    if len(got) != len(wanted) or (rows is not None and (not got or got[0] != rows)):
-        return False
-    return all(size in (-1, have) for have, size in zip(got, wanted, strict=True))
-
-
-def _raw(array: Array) -> memoryview:
-    if array.dtype.kind in "OSU":
-        return memoryview(encode(array))
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-def _names(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in sorted(names)) or "none"

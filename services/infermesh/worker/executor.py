@@ -44,6 +44,7 @@ class Executor:
     ) -> None:
         self.runner: Runner | None = None
         self.time = ServiceTime()
+        self.slots = 0
         self.batches: dict[Batch, None] = {}
         self._codec, self._clock, self._measures, self._statistics = codec, clock, measures, statistics
         self._freed = freed
@@ -53,12 +54,19 @@ class Executor:
     def attach(self, runner: Runner) -> None:
         """Takes a loaded runner, and what it measured."""
         self.time = ServiceTime(runner.report.batch_times, self._codec.max_rows)
+        self.slots = runner.report.slots
         self.runner = runner
 
     @property
     def calls(self) -> int:
         """Calls that are with the runner."""
         return sum(len(batch.calls) for batch in self.batches)
+
+    def lose(self, error: MeshError) -> None:
+        """Hears why the runner is gone; batches hear it themselves."""
+
+    def cancel(self, call: Call) -> None:
+        """Hears of a call that nobody waits for: its batch is executed all the same."""
 
     def send(self, calls: list[Call]) -> None:
         """Sends a batch to the runner. Never calls a `finish` from within."""

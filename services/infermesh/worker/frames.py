@@ -82,6 +82,11 @@ def payload_size(specs: Iterable[runner_pb2.BufferSpec]) -> int:
     return sum(spec.size_bytes for spec in specs)
 
 
+def following(reply: runner_pb2.RunnerReply) -> Sequence[runner_pb2.BufferSpec]:
+    """Returns the descriptions of the buffers that follow a reply, in order."""
+    return reply.outputs or [spec for emission in reply.emissions for spec in emission.outputs]
+
+
 def encode_error(error: MeshError) -> status_pb2.Status:
     """Returns an error as it travels from a runner; `mesh/status.from_status` rebuilds it in the worker.
 

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from infermesh.v1 import runner_pb2
-from infermesh.worker.frames import LENGTH, payload_size
+from infermesh.worker.frames import LENGTH, following, payload_size
 
 _SCRATCH_BYTES: Final = 64 * 1024
 
@@ -77,7 +77,7 @@ class Link(asyncio.BufferedProtocol):
 
     def _take_payload(self, reply: runner_pb2.RunnerReply, at: int) -> int:
         """Delivers the reply, or makes ready to receive the rest of its payload; returns where parsing goes on."""
-        size = payload_size(reply.outputs)
+        size = payload_size(following(reply))
         have = min(size, self._end - at)
         if have == size:
             self._on_reply(reply, memoryview(bytes(self._scratch[at : at + size])))

@@ -18,10 +18,12 @@ from infermesh.worker.executor import Executor
 from infermesh.worker.measures import TargetMeasures
 from infermesh.worker.oip_codec import Codec
 from infermesh.worker.runner import Runner
+from infermesh.worker.sequences import Sequences
 from infermesh.worker.statistics import Statistics
 
 _PIPELINED = 0.005  # seconds: below it a second batch waits inside the runner, to hide the way there and back
 _HIDDEN = 0.002  # seconds of work that gateways may send ahead where single calls are quick
+ONLY_STREAMED = "its requests may have any number of responses: call it by ModelStreamInfer, not by ModelInfer"
 _MOST_QUEUED = 10_000  # calls; gateways keep to their credit, direct callers know none
 
 
@@ -45,9 +47,12 @@ class HeldModel:
         self.statistics = Statistics()
         self._clock, self._changed, self._plan = clock, changed, planner
         self._loop = asyncio.get_running_loop()
-        self._executor = Executor(self.codec, clock, measures, self.statistics, self._freed)
+        self.decoupled: bool = version.decoupled
+        """Whether a call may have any number of responses."""
+        kind = Sequences if self.decoupled else Executor
+        self._executor = kind(self.codec, clock, measures, self.statistics, self._freed)
         self._queue: Queue[Call] = Queue()
-        self._limit, self._max_delay = version.max_batch_size, 0.0
+        self._limit, self._max_delay = 0 if self.decoupled else version.max_batch_size, 0.0
         self._calls = 0
         self._rows_per_call = 1.0
         self._open = False
@@ -59,7 +64,7 @@ class HeldModel:
 
     def set_batching(self, batching: deployment_pb2.Batching) -> None:
         """Takes the deployment's batching: at most the version's own limit of rows."""
-        own = self.version.max_batch_size
+        own = 0 if self.decoupled else self.version.max_batch_size  # 0: calls go to the runner one by one
         self._limit = min(own, batching.max_batch_size) if batching.max_batch_size > 0 else own
         self._max_delay = batching.max_delay.ToTimedelta().total_seconds()
         self._changed(self)
@@ -79,6 +84,7 @@ class HeldModel:
         """Parts from the runner: calls that wait fail with `error` as not started, those under way end with it."""
         self._open = False
         self._executor.runner = None
+        self._executor.lose(error)
         for call in self._queue.clear():
             self._executor.refuse(call, error)
         self._look_idle()
@@ -114,6 +120,8 @@ class HeldModel:
         """Calls that all gateways together may have here: two best batches, or a little more of very quick ones."""
         if not self.ready:
             return 0
+        if self.decoupled:
+            return self._executor.slots
         one = self._executor.time.seconds(1)
         quick = 16 if one * 16 <= _HIDDEN else int(_HIDDEN / one)
         return max(1, quick, round(2 * self._best_rows() / self._rows_per_call))
@@ -146,7 +154,8 @@ class HeldModel:
     def cancel(self, call: Call) -> None:
         """Forgets a call: it leaves the queue, or its result is dropped. Its `finish` is not called any more."""
         call.done = True
-        self._queue.remove(call)
+        if not self._queue.remove(call):
+            self._executor.cancel(call)
         self._look_idle()
 
     def refused(self, error: BaseException) -> None:
@@ -173,6 +182,8 @@ class HeldModel:
 
     def _room(self) -> bool:
         under_way = len(self._executor.batches)
+        if self.decoupled:
+            return under_way < self._executor.slots
         if under_way != 1:
             return under_way == 0
         # a second batch only where runs are so short that no deadline passes inside the runner, and only a good one

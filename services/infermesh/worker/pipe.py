@@ -1,5 +1,6 @@
 """A runner's end of the socket to its worker: blocking, one command at a time. Used by `runner_process.py` only."""
 
+import select
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -21,6 +22,12 @@ class Pipe:
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._start = self._end = 0  # of what the scratch holds
         self._large = np.empty(0, dtype=np.uint8)
+        self._news = select.poll()
+        self._news.register(sock, select.POLLIN)
+
+    def waiting(self) -> bool:
+        """Tells whether there is something to receive: a command, the beginning of one, or the end."""
+        return self._end > self._start or bool(self._news.poll(0))
 
     def receive(self) -> tuple[runner_pb2.RunnerCommand, memoryview] | None:
         """Waits for a command and returns it with its buffers; None when the worker is gone.
@@ -35,7 +42,8 @@ class Pipe:
             return None
         command = runner_pb2.RunnerCommand.FromString(bytes(self._scratch[self._start : self._start + size]))
         self._start += size
-        payload = self._payload(payload_size(command.run.inputs))
+        inputs = command.begin.inputs if command.HasField("begin") else command.run.inputs
+        payload = self._payload(payload_size(inputs))
         return None if payload is None else (command, payload)
 
     def send(self, reply: runner_pb2.RunnerReply, buffers: Sequence[Bytes] = ()) -> None:

@@ -80,6 +80,17 @@ def _split(out: Output, counts: list[int], rows: int) -> list[memoryview]:
     return parts
 
 
+def unstack(outputs: Sequence[Output], count: int) -> list[list[Piece]]:
+    """Returns what each of `count` sequences gave, of outputs that are stacked along their first dimension; views."""
+    pieces: list[list[Piece]] = [[] for _ in range(count)]
+    ones = [1] * count
+    for out in outputs:
+        shape = out.shape[1:]
+        for mine, data in zip(pieces, _split(out, ones, count), strict=True):
+            mine.append((out.name, out.datatype, shape, data))
+    return pieces
+
+
 def respond(codec: Codec, call: Call, pieces: list[Piece]) -> bytes:
     """Returns the serialised response of a call: its wanted outputs in the wanted order."""
     wanted = call.request.wanted

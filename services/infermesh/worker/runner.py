@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -26,6 +26,8 @@ __all__ = ["Buffer", "LoadReport", "Output", "RunResult", "Runner", "RunnerSpec"
 
 _GRACE_SECONDS: Final = 2.0
 _SOCKET_BYTES: Final = 1 << 20
+
+Emitted = Callable[[Sequence[runner_pb2.Emission], memoryview], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class LoadReport:
     memory_bytes: int
     batch_times: tuple[tuple[int, float], ...]
     """Rows and the seconds that an execution of so many takes; empty if nothing could be measured."""
+    slots: int = 0
+    """Most sequences at once, of a decoupled version."""
 
 
 @dataclass(slots=True)
@@ -67,6 +71,8 @@ class Runner:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.died: asyncio.Future[str] = loop.create_future()
         """Resolves with a description when the process has ended though nobody closed it; else cancelled by `close`."""
+        self.emitted: Emitted = lambda emissions, payload: None
+        """Is called with what became of sequences, and the buffers of their outputs."""
         self._loop = loop
         self._pending: deque[tuple[int, asyncio.Future[Any]]] = deque()
         self._last_id = 0
@@ -108,6 +114,24 @@ class Runner:
             run=runner_pb2.RunCommand(inputs=[describe(buffer) for buffer in inputs], outputs=outputs)
         )
         return cast("asyncio.Future[RunResult]", self._send(command, inputs))
+
+    def begin(self, inputs: Sequence[Buffer], outputs: Sequence[str] = ()) -> int:
+        """Begins a sequence of a decoupled version and returns its number. What becomes of it goes to `emitted`.
+
+        Raises WorkerLost if the process has ended. If it ends later, only `died` tells.
+        """
+        if self._socket is None or self._socket.is_closing():
+            raise WorkerLost("the runner process has ended")
+        self._last_id += 1
+        begin = runner_pb2.RunCommand(inputs=[describe(buffer) for buffer in inputs], outputs=outputs)
+        command = runner_pb2.RunnerCommand(id=self._last_id, begin=begin)
+        self._socket.writelines([head(command), *(part for buffer in inputs for part in buffer.parts)])
+        return self._last_id
+
+    def forget(self, number: int) -> None:
+        """Ends a sequence that nobody wants any more; something of it may still come."""
+        if self._socket is not None and not self._socket.is_closing():
+            self._socket.write(head(runner_pb2.RunnerCommand(cancel=number)))
 
     async def close(self) -> None:
         """Ends the process and waits for it; its memory is free afterwards. Pending runs fail with WorkerLost.
@@ -162,7 +186,7 @@ class Runner:
         except WorkerLost as error:
             raise LoadFailed(f"the runner process ended while it was loading: {error.message}") from error
         times = tuple((time.rows, time.compute_us / 1e6) for time in reply.batch_times)
-        return LoadReport(reply.memory_bytes, times)
+        return LoadReport(reply.memory_bytes, times, reply.slots)
 
     def _send(self, command: runner_pb2.RunnerCommand, buffers: Sequence[Buffer]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -176,6 +200,9 @@ class Runner:
         return future
 
     def _on_reply(self, reply: runner_pb2.RunnerReply, payload: memoryview) -> None:
+        if reply.emissions:
+            self.emitted(reply.emissions, payload)
+            return
         expected, future = self._pending.popleft()
         assert reply.id == expected
         if future.done():

@@ -22,6 +22,7 @@ from infermesh.worker.backends.base import Backend, RunnerBroken
 from infermesh.worker.execution import Execution, describe
 from infermesh.worker.frames import describe_output, encode_error, split
 from infermesh.worker.pipe import Pipe
+from infermesh.worker.stepping import Stepping
 
 _PR_SET_PDEATHSIG: Final = 1
 _logger = structlog.get_logger(__name__)
@@ -34,28 +35,47 @@ class Server:
         self._pipe = pipe
         self._backends = backends
         self._execution: Execution | None = None
+        self._stepping: Stepping | None = None
 
     def serve(self) -> None:
         """Returns when the worker is gone. Raises RunnerBroken, after telling the worker."""
-        while (received := self._pipe.receive()) is not None:
-            command, payload = received
-            try:
-                if command.HasField("load"):
-                    self._load(command)
-                else:
-                    self._run(command, payload)
-            except RunnerBroken as error:
+        while True:
+            while self._stepping is not None and self._stepping.busy and not self._pipe.waiting():
+                self._step(self._stepping)
+            received = self._pipe.receive()
+            if received is None:
+                return
+            self._obey(*received)
+
+    def _obey(self, command: runner_pb2.RunnerCommand, payload: memoryview) -> None:
+        kind = command.WhichOneof("command")
+        try:
+            if kind == "run":
+                self._run(command, payload)
+            elif kind == "load":
+                self._load(command)
+            elif self._stepping is None:
+                raise RunnerBroken("no decoupled version is loaded")
+            elif kind == "begin":
+                self._begin(self._stepping, command, payload)
+            else:
+                self._stepping.cancel(command.cancel)
+        except RunnerBroken as error:
+            if kind in ("run", "load"):
                 self._fail(command.id, ModelFailed(error.message))
-                raise
-            except MeshError as error:
-                self._fail(command.id, error)
-            except Exception as error:  # the boundary: one command's failure must not end the others
-                _logger.exception("runner.command_failed")
-                failure = LoadFailed if command.HasField("load") else ModelFailed
-                self._fail(command.id, failure(describe(error)))
+            raise
+        except MeshError as error:
+            self._fail(command.id, error)
+        except Exception as error:  # the boundary: one command's failure must not end the others
+            _logger.exception("runner.command_failed")
+            failure = LoadFailed if kind == "load" else ModelFailed
+            self._fail(command.id, failure(describe(error)))
 
     def _load(self, command: runner_pb2.RunnerCommand) -> None:
-        self._execution, loaded = Execution.load(command.load, self._backends)
+        if command.load.version.decoupled:
+            self._stepping, loaded = Stepping.load(command.load, self._backends)
+        else:
+            self._execution, loaded = Execution.load(command.load, self._backends)
         times = [
             runner_pb2.BatchTime(rows=rows, compute_us=max(1, round(seconds * 1e6)))
             for rows, seconds in loaded.batch_times
@@ -63,7 +83,10 @@ class Server:
         # what loading left behind stays: without this, every full collection would walk through all of torch
         gc.collect()
         gc.freeze()
-        self._pipe.send(runner_pb2.RunnerReply(id=command.id, memory_bytes=loaded.memory_bytes, batch_times=times))
+        report = runner_pb2.RunnerReply(
+            id=command.id, memory_bytes=loaded.memory_bytes, batch_times=times, slots=loaded.slots
+        )
+        self._pipe.send(report)
 
     def _run(self, command: runner_pb2.RunnerCommand, payload: memoryview) -> None:
         if self._execution is None:
@@ -74,10 +97,31 @@ class Server:
         reply = runner_pb2.RunnerReply(id=command.id, outputs=described, compute_us=taken)
         self._pipe.send(reply, [output.data for output in outputs])
 
+    def _begin(self, stepping: Stepping, command: runner_pb2.RunnerCommand, payload: memoryview) -> None:
+        """Begins a sequence; if that fails, the sequence ends with the error: the command itself has no reply."""
+        try:
+            stepping.begin(command.id, command.begin, payload)
+        except MeshError as error:
+            _note(error)
+            ended = runner_pb2.Emission(sequences=[command.id], finished=[command.id], error=encode_error(error))
+            self._pipe.send(runner_pb2.RunnerReply(emissions=[ended]))
+            if isinstance(error, RunnerBroken):
+                raise
+
+    def _step(self, stepping: Stepping) -> None:
+        told = stepping.step()
+        if told:
+            reply = runner_pb2.RunnerReply(emissions=[emission for emission, _ in told])
+            self._pipe.send(reply, [data for _, buffers in told for data in buffers])
+
     def _fail(self, command_id: int, error: MeshError) -> None:
-        if not isinstance(error, InvalidInput):  # those are the caller's affair, and may be many
-            _logger.warning("runner.model_failed", error=error.message, exc_info=error.__cause__ or error)
+        _note(error)
         self._pipe.send(runner_pb2.RunnerReply(id=command_id, error=encode_error(error)))
+
+
+def _note(error: MeshError) -> None:
+    if not isinstance(error, InvalidInput):  # those are the caller's affair, and may be many
+        _logger.warning("runner.model_failed", error=error.message, exc_info=error.__cause__ or error)
 
 
 def _die_with_parent() -> None:

@@ -10,12 +10,12 @@ from math import inf
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
-from infermesh.errors import InvalidInput, NotReady
+from infermesh.errors import InvalidInput, NotReady, Unsupported
 from infermesh.mesh import status, telemetry
 from infermesh.mesh.clock import Clock
 from infermesh.v1 import worker_service_pb2 as pb
 from infermesh.worker.calls import Call
-from infermesh.worker.models import HeldModel
+from infermesh.worker.models import ONLY_STREAMED, HeldModel
 from infermesh.worker.serving import Serving
 
 
@@ -83,6 +83,9 @@ class GatewayStream:
         if item.kind not in (pb.WorkItem.INFER, pb.WorkItem.STREAM) or item.id in self._calls:
             self._refuse(item.id, InvalidInput(f"item {item.id}: unknown kind {item.kind}, or an id that is in use"))
             return
+        if model.decoupled and item.kind == pb.WorkItem.INFER:
+            self._refuse(item.id, Unsupported(f"model '{model.deployment}': {ONLY_STREAMED}"))
+            return
         try:
             call = self._read(model, item)
         except Exception as error:
@@ -105,11 +108,12 @@ class GatewayStream:
             request,
             finish,
             item.id,
-            item.kind == pb.WorkItem.STREAM,
+            item.kind == pb.WorkItem.STREAM and not model.decoupled,
             request.rows,
             request.group,
             now,
             deadline,
+            emit=self._emitted,
         )
 
     def _cancel(self, number: int) -> None:
@@ -131,6 +135,10 @@ class GatewayStream:
             item = _failure(call.tag, call.error, call.not_started)
         self._results.append(item)
         self._stale[model.target] = None
+        self._wake.set()
+
+    def _emitted(self, call: Call, response: bytes) -> None:
+        self._results.append(pb.ResultItem(id=call.tag, payload=response))
         self._wake.set()
 
     def _refuse(self, number: int, error: BaseException, not_started: bool = False) -> None:

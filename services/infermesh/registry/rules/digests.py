@@ -35,6 +35,8 @@ def version_digest(version: ModelVersion) -> str:
             for sample in version.samples
         ],
     }
+    if version.decoupled:  # what was never said before is left out, so that older digests stay as they are
+        form["decoupled"] = True
     text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 

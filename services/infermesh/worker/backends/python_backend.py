@@ -9,19 +9,32 @@ the version. It has `load(folder)` and `infer(inputs)`, both plain functions:
 
 `infer` gets a whole batch. To refuse an input it raises ValueError (or `infermesh.errors.InvalidInput`): the caller
 gets INVALID_ARGUMENT with its text. Anything else is a fault of the model: INTERNAL.
+
+In a decoupled version a request may have any number of responses. There `infer` gets one request, and yields a dict
+for each response; the generators of the requests under way take turns. Or the class advances all of them together:
+
+    class Model:
+        slots = 64                                       # most requests at once, 256 by default
+        def add(self, sequence: int, inputs): ...        # takes up a request, under this number
+        def step(self): ...                              # returns triples: see below
+        def cancel(self, sequence: int): ...             # forgets one
+
+`step` returns a list of (sequences, outputs, finished): `outputs` maps names to arrays whose entry i is a response for
+`sequences[i]`, or is empty; `finished` are those of the sequences that end with it.
 """
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
-
-from infermesh.errors import InvalidInput, LoadFailed, ModelFailed
+from infermesh.errors import InvalidInput, LoadFailed
 from infermesh.tensors import Array
 from infermesh.worker.backends.base import LoadContext
+from infermesh.worker.backends.engine import StepEngine
+from infermesh.worker.backends.python_engines import ClassEngine, GeneratorEngine, arrays_of, refused, steps_itself
 
 _CLASS: Final = re.compile(r"(?P<module>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)")
 
@@ -48,8 +61,7 @@ class PythonBackend:
                 self._model.load(str(context.folder))
         except Exception as error:
             raise LoadFailed(f"class {named!r}: {type(error).__name__}: {error}") from error
-        if not callable(getattr(self._model, "infer", None)):
-            raise LoadFailed(f"class {named!r}: expected a method infer(inputs), it has none")
+        _check(self._model, named, context.version.decoupled)
 
     def infer(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Mapping[str, Array]:
         """See `Backend.infer`."""
@@ -58,10 +70,12 @@ class PythonBackend:
         except InvalidInput:
             raise
         except ValueError as error:
-            raise InvalidInput(f"the model refused this input: {error}") from error
-        if not isinstance(answer, Mapping):
-            raise ModelFailed(f"infer: expected a dict of arrays, got {type(answer).__name__}")
-        return {name: np.asarray(value) for name, value in answer.items()}
+            raise refused(error) from error
+        return arrays_of(answer)
+
+    def engine(self) -> StepEngine:
+        """See `Decoupled.engine`."""
+        return ClassEngine(self._model) if steps_itself(self._model) else GeneratorEngine(self._model)
 
     def use_threads(self, threads: int) -> None:
         """Does nothing: the user's code decides."""
@@ -73,6 +87,17 @@ class PythonBackend:
     def close(self) -> None:
         """See `Backend.close`."""
         self._model = None
+
+
+def _check(model: Any, named: str, decoupled: bool) -> None:
+    infer = getattr(model, "infer", None)
+    if decoupled and steps_itself(model):
+        return
+    if not callable(infer):
+        either = "infer(inputs), or add, step and cancel" if decoupled else "infer(inputs)"
+        raise LoadFailed(f"class {named!r}: expected a method {either}, it has none")
+    if inspect.isgeneratorfunction(infer) and not decoupled:
+        raise LoadFailed(f"class {named!r}: infer yields its responses: push the version as a decoupled one")
 
 
 def _import(named: str, context: LoadContext) -> Any:

@@ -77,7 +77,9 @@ def model_config(route: DeploymentRoute, version: VersionRoute) -> config.ModelC
         output=[config.ModelOutput(name=s.name, data_type=_type(s), dims=s.shape[skip:]) for s in outputs],
     )
     message.version_policy.specific.versions.extend(map(int, ready_versions(route)))
-    if rows:
+    if version.decoupled:
+        message.model_transaction_policy.decoupled = True
+    elif rows:
         delay = route.batching.max_delay
         message.dynamic_batching.max_queue_delay_microseconds = delay.ToMicroseconds()
         message.dynamic_batching.preserve_ordering = False

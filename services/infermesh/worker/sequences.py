@@ -1,0 +1,175 @@
+"""Runs the calls of a decoupled version: each is a sequence with any number of responses. Used by `models` only.
+
+One message of the runner holds what one step of its engine gave to all the sequences; here it is taken apart.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final
+
+from infermesh.errors import DeadlineExceeded, Internal, MeshError
+from infermesh.mesh.clock import Clock
+from infermesh.mesh.status import from_status
+from infermesh.v1 import runner_pb2
+from infermesh.worker import results
+from infermesh.worker.calls import Call
+from infermesh.worker.executor import Batch, Executor
+from infermesh.worker.frames import Output, split
+from infermesh.worker.measures import TargetMeasures
+from infermesh.worker.oip_codec import Codec
+from infermesh.worker.runner import Runner
+from infermesh.worker.statistics import Statistics
+
+_UINT32: Final = 2**32 - 1
+
+
+class Running(Batch):
+    """A call that is with the runner, as the sequence of this number."""
+
+    __slots__ = ("call", "number", "timer")
+
+    def __init__(self, call: Call, sent: float) -> None:
+        super().__init__([call], sent)
+        self.call = call
+        self.number = 0
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Sequences(Executor):
+    """The sequences under way. `freed` is called whenever one has ended, before its call is answered."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        clock: Clock,
+        measures: TargetMeasures,
+        statistics: Statistics,
+        freed: Callable[[], None],
+    ) -> None:
+        super().__init__(codec, clock, measures, statistics, freed)
+        self._running: dict[int, Running] = {}
+
+    def attach(self, runner: Runner) -> None:
+        """Takes a loaded runner, and what it measured."""
+        super().attach(runner)
+        runner.emitted = self._emitted
+
+    def lose(self, error: MeshError) -> None:
+        """Ends every sequence with the error that says why the runner is gone."""
+        for running in list(self._running.values()):
+            self._leave(running)
+            self.fail(running.calls, error)
+
+    def send(self, calls: list[Call]) -> None:
+        """Begins a sequence for each call. Never calls a `finish` from within."""
+        for call in calls:
+            self._begin(call)
+
+    def cancel(self, call: Call) -> None:
+        """Ends the sequence of a call that nobody waits for."""
+        running = next((running for running in self._running.values() if running.call is call), None)
+        if running is not None:
+            self._drop(running)
+            self._freed()
+
+    def _begin(self, call: Call) -> None:
+        assert self.runner is not None
+        loop = asyncio.get_running_loop()
+        now = self._clock.time()
+        running = Running(call, now)
+        call.queue_us = int((now - call.arrived) * 1e6)
+        try:
+            wanted = results.outputs_of(self._codec, [call])
+            running.number = self.runner.begin(results.join(self._codec, [call]), wanted)
+        except Exception as error:
+            loop.call_soon(self.fail, [call], error)
+            return
+        self.batches[running] = None
+        self._running[running.number] = running
+        if call.deadline < inf:
+            running.timer = loop.call_later(call.deadline - now, self._late, running)
+
+    def _late(self, running: Running) -> None:
+        self._drop(running)
+        self._freed()
+        self.fail(running.calls, DeadlineExceeded("deadline passed before the last response"))
+
+    def _drop(self, running: Running) -> None:
+        """Takes a sequence out that the runner has not ended."""
+        self._leave(running)
+        if self.runner is not None:
+            self.runner.forget(running.number)
+
+    def _leave(self, running: Running) -> None:
+        del self._running[running.number]
+        del self.batches[running]
+        if running.timer is not None:
+            running.timer.cancel()
+
+    # --- what the runner says ------------------------------------------------------------------------------------
+
+    def _emitted(self, emissions: Sequence[runner_pb2.Emission], payload: memoryview) -> None:
+        at = 0
+        for emission in emissions:
+            size = sum(spec.size_bytes for spec in emission.outputs)
+            try:
+                self._take(emission, payload[at : at + size])
+            except Exception as error:
+                # a fault of ours: whatever it is, no caller may wait for ever
+                self._log.error("emission was not understood", exc_info=error)
+                self._fail_all(emission.sequences, Internal("an answer of the runner was not understood"))
+            at += size
+
+    def _take(self, emission: runner_pb2.Emission, payload: memoryview) -> None:
+        if emission.HasField("error"):
+            self._fail_all(emission.sequences, from_status(emission.error))
+            return
+        finished = set(emission.finished)
+        numbers = emission.sequences
+        if emission.outputs:
+            outputs = [
+                Output(spec.name, spec.datatype, tuple(spec.shape), data)
+                for spec, data in zip(emission.outputs, split(emission.outputs, payload), strict=True)
+            ]
+            for number, pieces in zip(numbers, results.unstack(outputs, len(numbers)), strict=True):
+                running = self._running.get(number)
+                if running is not None:  # else it was cancelled meanwhile
+                    self._respond(running, pieces, number in finished)
+        else:
+            for number in finished:
+                running = self._running.get(number)
+                if running is not None:
+                    self._finish(running, b"")
+
+    def _respond(self, running: Running, pieces: list[results.Piece], final: bool) -> None:
+        call = running.call
+        try:
+            response = results.respond(self._codec, call, pieces)
+        except Exception as error:
+            self._fail_all([running.number], error)
+            return
+        if final:
+            self._finish(running, response)
+        elif call.emit is not None:
+            call.emit(call, response)
+
+    def _finish(self, running: Running, response: bytes) -> None:
+        call, now = running.call, self._clock.time()
+        self._leave(running)
+        self._freed()
+        call.compute_us = min(int((now - running.sent) * 1e6), _UINT32)
+        call.response, call.done = response, True
+        call.finish(call)
+        infer = call.compute_us * 1000
+        self._statistics.executed(call.rows, 0, infer, 0)
+        self._statistics.succeeded(1, int((now - call.arrived) * 1e9), call.queue_us * 1000, (0, infer, 0))
+        self._measures.executed(call.rows, call.compute_us / 1e6, [call.queue_us / 1e6])
+
+    def _fail_all(self, numbers: Sequence[int], error: BaseException) -> None:
+        for number in numbers:
+            running = self._running.get(number)
+            if running is not None:
+                self._drop(running)
+                self._freed()
+                self.fail(running.calls, error)
