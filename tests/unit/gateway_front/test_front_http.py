@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from infermesh.errors import Internal, NotReady
 from infermesh.gateway.framing.frames import Limits
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.methods import Method
 from infermesh.gateway.front import Front
 from infermesh.gateway.frontends.http import Endpoint, create_http, parse_json, to_json
@@ -22,8 +23,9 @@ async def echo(request, data):
 
 
 def front(handler=echo, limit=1000, methods=None):
-    routes = [Route("/echo/{name}", Endpoint(handler, limit), methods=["POST"])]
-    return Front(methods or {}, create_http(routes), Limits(limit))
+    guard = Guard(Limits(limit))
+    routes = [Route("/echo/{name}", Endpoint(handler, guard), methods=["POST"])]
+    return Front(methods or {}, create_http(routes), guard)
 
 
 async def ask(app, path="/echo/x", method="POST", data=b"", headers=(), wire=None) -> Answer:
@@ -124,7 +126,7 @@ async def test_the_handler_ends_when_the_caller_goes_away():
             raise
 
     wire = Wire(body(b""))
-    running = asyncio.create_task(ask(front(hang), wire=wire))
+    running = asyncio.ensure_future(ask(front(hang), wire=wire))
     await began.wait()
     wire.put(DISCONNECT)
     answer = await running

@@ -14,8 +14,8 @@ from infermesh.errors import ConfigError
 from infermesh.gateway import control, envoy, farewell
 from infermesh.gateway.admin import Admin
 from infermesh.gateway.config import GatewayConfig
-from infermesh.gateway.lifespan import PublicHealth
 from infermesh.mesh.config import LogConfig, ProcessConfig, load
+from infermesh.mesh.health import Health
 
 
 def config(**more) -> GatewayConfig:
@@ -65,10 +65,10 @@ class TestBootstrap:
         assert listener["enable_reuse_port"] is False
         assert listener["name"] == envoy.LISTENER
 
-    def test_speaks_both_http_versions_and_cuts_no_silent_stream(self):
+    def test_speaks_both_http_versions_and_leaves_bodies_to_the_app(self):
         manager = self.manager()
         assert manager["codec_type"] == "AUTO"
-        assert (manager["stream_idle_timeout"], manager["request_timeout"]) == ("0s", "0s")
+        assert manager["request_timeout"] == "0s"
         assert "access_log" not in manager
 
     def test_runs_the_app(self):
@@ -274,7 +274,7 @@ class TestControl:
 
 
 async def test_health_stays_down_once_it_is_stopped():
-    health = PublicHealth()
+    health = Health()
     health.set("", True)
     assert health.serving()
     health.stop()

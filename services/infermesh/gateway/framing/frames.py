@@ -9,8 +9,7 @@ from infermesh.errors import MeshError, TooLarge, Unsupported
 HEADER: Final = 5
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 ACCEPTED: Final = b"identity, deflate, gzip"
-_RATIO_FREE: Final = 16 << 20
-_RATIO: Final = 512
+_RATIO_FREE: Final = 4 << 20
 
 
 class BadFrame(MeshError):
@@ -21,9 +20,18 @@ class BadFrame(MeshError):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one message may take. `message` is in bytes, after decompression, too."""
+    """What requests may take. Sizes are in bytes, times in seconds.
+
+    `message` is the largest message, after decompression, too; `ratio` how many times its size a compressed one may
+    grow to; `held` what all messages that come in pieces may take together; such a message may take `body_timeout`
+    beyond what its bytes need at `min_rate` bytes per second.
+    """
 
     message: int = 256 << 20
+    ratio: int = 100
+    held: int = 512 << 20
+    body_timeout: float = 20.0
+    min_rate: float = 1024.0
 
 
 def encode(message: bytes, encoding: bytes = b"identity") -> bytes:
@@ -43,13 +51,15 @@ def check_encoding(encoding: bytes) -> bytes:
     return encoding
 
 
-def inflate(data: bytes, encoding: bytes, limit: int) -> bytes:
+def inflate(data: bytes, encoding: bytes, limits: Limits) -> bytes:
     """Returns decompressed bytes.
 
-    Raises TooLarge above `limit` bytes, or above 16 MiB that came from less than a 512th of it; BadFrame if the
-    bytes are not what `encoding` says.
+    Raises TooLarge above the limit of a message, or above 4 MiB that came from less than `ratio` allows; BadFrame if
+    the bytes are not what `encoding` says.
     """
-    allowed = min(limit, max(_RATIO_FREE, _RATIO * len(data)))
+    if encoding not in _WBITS:
+        raise BadFrame("frame: compressed, but no grpc-encoding says how")
+    allowed = min(limits.message, max(_RATIO_FREE, limits.ratio * len(data)))
     inflater = zlib.decompressobj(wbits=_WBITS[encoding])
     try:
         message = inflater.decompress(data, allowed + 1)
@@ -63,13 +73,12 @@ def inflate(data: bytes, encoding: bytes, limit: int) -> bytes:
 
 
 class Decoder:
-    """Cuts messages out of chunks. Holds no more than one message and one chunk."""
+    """Cuts frames out of chunks. Holds no more than one message and one chunk."""
 
-    __slots__ = ("_buffer", "_encoding", "_limit")
+    __slots__ = ("_buffer", "_limit")
 
-    def __init__(self, encoding: bytes, limit: int) -> None:
+    def __init__(self, limit: int) -> None:
         self._buffer = bytearray()
-        self._encoding = encoding
         self._limit = limit
 
     def __len__(self) -> int:
@@ -80,8 +89,11 @@ class Decoder:
         """Takes bytes from the wire."""
         self._buffer += chunk
 
-    def next(self) -> bytes | None:
-        """Returns the next whole message, or None. Raises BadFrame or TooLarge."""
+    def cut(self) -> tuple[bytes, bool] | None:
+        """Returns the next whole message as it was sent and whether it is compressed, or None.
+
+        Raises BadFrame or TooLarge.
+        """
         buffer = self._buffer
         if len(buffer) < HEADER:
             return None
@@ -93,17 +105,11 @@ class Decoder:
         end = HEADER + size
         if len(buffer) < end:
             return None
-        message = bytes(memoryview(buffer)[HEADER:end])
-        compressed = buffer[0]
+        message, compressed = bytes(memoryview(buffer)[HEADER:end]), bool(buffer[0])
         del buffer[:end]
-        return self._inflate(message) if compressed else message
+        return message, compressed
 
     def finish(self) -> None:
         """Ends the stream. Raises BadFrame if it broke off within a message."""
         if self._buffer:
             raise BadFrame(f"frame: the stream ended within a message, {len(self._buffer)} bytes of it came")
-
-    def _inflate(self, message: bytes) -> bytes:
-        if self._encoding == b"identity":
-            raise BadFrame("frame: compressed, but no grpc-encoding says how")
-        return inflate(message, self._encoding, self._limit)

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
-from infermesh.errors import Cancelled
-from infermesh.gateway.framing.frames import Decoder
+from infermesh.errors import Cancelled, MeshError, Overloaded
+from infermesh.gateway.framing.frames import HEADER, Decoder
+from infermesh.gateway.framing.guard import Guard
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -14,38 +15,78 @@ _READ_AHEAD: Final = 64 << 10
 
 
 class Inbound:
-    """An async iterator of messages.
+    """An async iterator of messages; close it at the end of the call.
 
     Reads on while less than 64 KiB wait, so that a caller who goes away is noticed though the handler does not read,
     and one who sends faster than the handler reads is held back by the protocol's flow control. Cancelling the
-    reader is safe: nothing is lost.
+    reader is safe: nothing is lost but a message that is just being decompressed.
+
+    A message must not come too slowly; of a `single` one not even its beginning or the end of the stream, and it counts
+    as held until the call ends. Between the messages of a stream any time may pass.
     """
 
-    def __init__(self, receive: Receive, decoder: Decoder, gone: Callable[[], None]) -> None:
+    def __init__(
+        self, receive: Receive, encoding: bytes, guard: Guard, gone: Callable[[], None], single: bool = False
+    ) -> None:
         self._receive = receive
-        self._decoder = decoder
+        self._encoding = encoding
+        self._guard = guard
+        self._decoder = Decoder(guard.limits.message)
         self._gone = gone
+        self._single = single
+        self._received = 0
+        self._held = 0
         self._asking = False
         self._ended = False
-        self._broken = False
+        self._broken: MeshError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> "Inbound":
         return self
 
     async def __anext__(self) -> bytes:
-        """Returns the next message. Raises what `Decoder` raises, and Cancelled if the caller went away."""
-        while (message := self._decoder.next()) is None:
-            if self._broken:  # never pass half a request off as a whole one
-                raise Cancelled("the caller went away within its request")
+        """Returns the next message.
+
+        Raises what `Decoder` and `Guard` raise, and Cancelled if the caller went away.
+        """
+        began, before = asyncio.get_running_loop().time(), self._received
+        while (cut := self._decoder.cut()) is None:
+            if self._broken is not None:  # never pass half a request off as a whole one
+                raise self._broken
             if self._ended:
                 self._decoder.finish()
                 raise StopAsyncIteration
             self._ask()
             self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
+            if self._single or len(self._decoder):
+                await self._guard.in_time(self._waiter, began, self._received - before)
+            else:
+                await self._waiter
+                began, before = asyncio.get_running_loop().time(), self._received
         self._read_ahead()
-        return message
+        return await self._whole(*cut)
+
+    async def _whole(self, message: bytes, compressed: bool) -> bytes:
+        if not self._single:
+            self._give(HEADER + len(message))
+        if not compressed:
+            return message
+        plain = await self._guard.inflate(message, self._encoding)
+        if self._single:
+            self._take(len(plain))
+        return plain
+
+    def close(self) -> None:
+        """Says that the messages are no longer needed. Idempotent."""
+        self._give(self._held)
+
+    def _take(self, size: int) -> None:
+        self._guard.take(size)
+        self._held += size
+
+    def _give(self, size: int) -> None:
+        self._guard.give(size)
+        self._held -= size
 
     def open(self) -> None:
         """Begins to read, so that a caller who goes away is noticed before the handler reads."""
@@ -54,15 +95,27 @@ class Inbound:
     def take(self, event: Event) -> None:
         """Takes one ASGI event. The type comes first: a disconnect may come within a body and has no `more_body`."""
         if event["type"] == "http.disconnect":
-            self._ended = self._broken = True
+            self._ended = True
+            self._broken = Cancelled("the caller went away within its request")
             self._gone()
-        else:
-            self._decoder.feed(event.get("body", b""))
+        elif self._feed(event.get("body", b"")):
             if not event.get("more_body", False):
                 self._ended = True
                 watch(self._receive, self._gone)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _feed(self, body: bytes) -> bool:
+        """Keeps a chunk, or the reason why not."""
+        try:
+            self._take(len(body))
+        except Overloaded as error:
+            self._ended = True
+            self._broken = error
+            return False
+        self._received += len(body)
+        self._decoder.feed(body)
+        return True
 
     def _read_ahead(self) -> None:
         if not self._ended and len(self._decoder) < _READ_AHEAD:

@@ -10,6 +10,7 @@ import grpc.aio
 from prometheus_client import CollectorRegistry
 from starlette.routing import BaseRoute
 
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.methods import Methods
 from infermesh.mesh.health import Health
 
@@ -37,8 +38,8 @@ class Parts:
     """Gives the names of all mounted gRPC services; only once everything is mounted."""
     on_close: Callable[[Callable[[], None]], None]
     """Takes what is to be called when the gateway begins to drain: streams that may be idle end then."""
-    max_body_bytes: int
-    """Largest body, after decompression."""
+    guard: Guard
+    """What requests may take."""
 
 
 class Frontend(Protocol):

@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infermesh.errors import InvalidInput, MeshError, TooLarge, Unsupported
 from infermesh.gateway.framing import failure
-from infermesh.gateway.framing.frames import BadFrame, inflate
+from infermesh.gateway.framing.frames import BadFrame
+from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import watch
 from infermesh.mesh import status
 
@@ -33,9 +34,9 @@ _WORTH_SQUEEZING: Final = 1 << 10
 class Endpoint:
     """The ASGI application of a handler: runs it, answers its errors, ends it when the caller goes away."""
 
-    def __init__(self, handler: Handler, limit: int, errors: ErrorBody | None = None) -> None:
+    def __init__(self, handler: Handler, guard: Guard, errors: ErrorBody | None = None) -> None:
         self._handler = handler
-        self._limit = limit
+        self._guard = guard
         self._errors = errors or _error_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,8 +49,9 @@ class Endpoint:
             if task is not None and running:
                 task.cancel()
 
+        reading = _Reading(receive, self._guard)
         try:
-            body = await _read(receive, scope, self._limit)
+            body = await reading.whole(Request(scope).headers.get("content-encoding", "identity"))
             if body is None:
                 return
             watch(receive, leave)
@@ -60,6 +62,8 @@ class Endpoint:
             return
         except Exception as error:
             response = self._failed(scope, error)
+        finally:
+            reading.close()
         running = False
         _squeeze(response, Request(scope).headers.get("accept-encoding", ""))
         await response(scope, receive, send)
@@ -104,31 +108,51 @@ def create_http(routes: Sequence[BaseRoute]) -> ASGIApp:
     return http
 
 
-async def _read(receive: Receive, scope: Scope, limit: int) -> bytes | None:
-    """Returns the decompressed body, or None if the caller went away within it. Raises TooLarge, Unsupported."""
-    chunks, size, more = [], 0, True
-    while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            return None
-        chunk, more = event.get("body", b""), event.get("more_body", False)
-        size += len(chunk)
-        if size > limit:
-            raise TooLarge.of("body", size, limit)
-        chunks.append(chunk)
-    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    return _inflate(body, Request(scope).headers.get("content-encoding", "identity"), limit)
+class _Reading:
+    """The body of one request."""
 
+    def __init__(self, receive: Receive, guard: Guard) -> None:
+        self._receive = receive
+        self._guard = guard
+        self._held = 0
 
-def _inflate(body: bytes, encoding: str, limit: int) -> bytes:
-    if encoding == "identity":
-        return body
-    if encoding not in _WBITS:
-        raise Unsupported(f"content-encoding: expected identity, gzip or deflate, got {encoding[:40]!r}")
-    try:
-        return inflate(body, encoding.encode(), limit)
-    except BadFrame as error:
-        raise InvalidInput(f"body: {error.message}") from error
+    async def whole(self, encoding: str) -> bytes | None:
+        """Returns the decompressed body, or None if the caller went away within it.
+
+        Raises TooLarge, Unsupported, what `Guard` raises, and InvalidInput if it is not what `encoding` says.
+        """
+        began = asyncio.get_running_loop().time()
+        event, chunks, limit = await self._receive(), [], self._guard.limits.message
+        while event["type"] != "http.disconnect":
+            chunk = event.get("body", b"")
+            self._take(len(chunk))
+            if self._held > limit:
+                raise TooLarge.of("body", self._held, limit)
+            chunks.append(chunk)
+            if not event.get("more_body", False):
+                return await self._plain(chunks[0] if len(chunks) == 1 else b"".join(chunks), encoding)
+            event = await self._guard.in_time(self._receive(), began, self._held)
+        return None
+
+    async def _plain(self, body: bytes, encoding: str) -> bytes:
+        if encoding == "identity":
+            return body
+        if encoding not in _WBITS:
+            raise Unsupported(f"content-encoding: expected identity, gzip or deflate, got {encoding[:40]!r}")
+        try:
+            plain = await self._guard.inflate(body, encoding.encode())
+        except BadFrame as error:
+            raise InvalidInput(f"body: {error.message}") from error
+        self._take(len(plain))
+        return plain
+
+    def _take(self, size: int) -> None:
+        self._guard.take(size)
+        self._held += size
+
+    def close(self) -> None:
+        """Says that the body is no longer needed."""
+        self._guard.give(self._held)
 
 
 def _squeeze(response: Response, accepted: str) -> None:

@@ -24,7 +24,7 @@ class MetricsFrontend:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Returns `/metrics`."""
-        return [Route("/metrics", Endpoint(self._expose, self._parts.max_body_bytes), methods=["GET"])]
+        return [Route("/metrics", Endpoint(self._expose, self._parts.guard), methods=["GET"])]
 
     async def _expose(self, request: Request, body: bytes) -> Response:
         encode, kind = choose_encoder(request.headers.get("accept", ""))

@@ -40,9 +40,9 @@ class OipRestFrontend:
 
     def routes(self) -> Sequence[BaseRoute]:
         """Returns the routes; those with fixed names before those that take any."""
-        limit = self._parts.max_body_bytes
+        guard = self._parts.guard
         return [
-            Route(path, Endpoint(handler, limit), methods=[verb])
+            Route(path, Endpoint(handler, guard), methods=[verb])
             for verb, path, handler in (*self._inference(), *self._server_wide(), *self._per_model())
         ]
 
