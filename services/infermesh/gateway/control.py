@@ -1,7 +1,8 @@
 """The line between the supervisor and the app inside Envoy: a unix socket in their private folder, one word a line.
 
-The app says `ready`, or `failed <why>`; the supervisor says `drain` (health becomes NOT_SERVING) and `close` (calls
-that never end by themselves are ended). When the line breaks, the other side is gone.
+The app says `ready`, or `failed <why>`, and `serving` once it knows where to send calls; the supervisor says `drain`
+(health becomes NOT_SERVING) and `close` (calls that never end by themselves are ended). When the line breaks, the other
+side is gone.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from infermesh.errors import ConfigError
 
 READY: Final = "ready"
 FAILED: Final = "failed"
+SERVING: Final = "serving"
 DRAIN: Final = "drain"
 CLOSE: Final = "close"
 
@@ -26,6 +28,7 @@ class SupervisorEnd:
         self._server: asyncio.Server | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._serving = asyncio.Event()
 
     async def open(self) -> None:
         """Listens. Raises ConfigError if the path is too long for a socket."""
@@ -39,6 +42,10 @@ class SupervisorEnd:
         word, _, why = (await self._first).partition(" ")
         if word != READY:
             raise ConfigError(f"gateway: the app did not start: {why}")
+
+    async def serving(self) -> None:
+        """Returns once the app knows where to send calls."""
+        await self._serving.wait()
 
     def say(self, word: str) -> None:
         """Tells the app something; does nothing when it is gone."""
@@ -56,6 +63,9 @@ class SupervisorEnd:
         line = (await reader.readline()).decode().strip()
         if not self._first.done():
             self._first.set_result(line)
+        while line := (await reader.readline()).decode().strip():
+            if line == SERVING:
+                self._serving.set()
 
 
 class AppEnd:

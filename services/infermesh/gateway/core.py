@@ -12,6 +12,7 @@ from infermesh.gateway.admission import Limits
 from infermesh.gateway.directory import Directory
 from infermesh.gateway.dispatch import Dispatcher
 from infermesh.gateway.fleet import Fleet
+from infermesh.gateway.last_known import LastKnown
 from infermesh.gateway.routes import RouteTable
 from infermesh.gateway.stats import GatewayMetrics, TargetStats
 from infermesh.gateway.streams import Connect, GrpcServeStream
@@ -25,7 +26,8 @@ class Core:
     """Lives from `start` to `stop`; both are called once, in the event loop in which it was made.
 
     `gateway` is the process' name, for the logs of others; `subscribe` opens a stream of routes (of a scheduler's
-    channel: `watch.subscription`); `connect` opens a stream to a worker.
+    channel: `watch.subscription`); `connect` opens a stream to a worker; `last_known` is read now and written from
+    `start` on.
     """
 
     def __init__(
@@ -38,8 +40,10 @@ class Core:
         limits: Limits | None = None,
         rng: Random | None = None,
         connect: Connect = GrpcServeStream,
+        last_known: LastKnown | None = None,
     ) -> None:
         self._gateway = gateway
+        self._last_known = last_known
         self._limits = limits or Limits()
         self._rng = rng or Random()
         self._connect = connect
@@ -47,7 +51,8 @@ class Core:
         self._directory = Directory(self._rng)
         self.routes = RouteTable(self._rng)
         self.dispatcher = Dispatcher(self.routes, self._directory, self._fleet, self._limits, Tracing(tracer))
-        self._snapshots = Snapshots(self.apply, self._fleet.trusted, self._limits.settle)
+        known, keep = (last_known.read(), last_known.keep) if last_known is not None else (None, None)
+        self._snapshots = Snapshots(self.apply, self._fleet.trusted, self._limits.settle, known=known, keep=keep)
         self._watch = RouteWatch(subscribe, self._snapshots, self._rng)
         self._running: asyncio.Task[None] | None = None
         GatewayMetrics(registry, self.stats, lambda: self._directory)
@@ -62,6 +67,8 @@ class Core:
         async with asyncio.TaskGroup() as tasks:
             self._fleet.run_in(tasks)
             tasks.create_task(self._watch.run(), name="watch routes")
+            if self._last_known is not None:
+                tasks.create_task(self._last_known.run(), name="keep routes")
             started.set()
 
     async def stop(self) -> None:

@@ -22,7 +22,7 @@ async def main(argv: Sequence[str], app: str = envoy.APP) -> None:
     config = load(GatewayConfig, argv, os.environ, room="gateway")
     async with Process("gateway", config.process) as process, Supervisor(config, app) as front:
         process.metrics.register(AppMetrics(front.address, [family.name for family in process.metrics.collect()]))
-        await process.ready(grpc=front.address, http=front.address)
+        process.listening(grpc=front.address, http=front.address)
         await serve(process, front)
         await front.drain(config.process.drain.timeout)
 
@@ -32,21 +32,27 @@ async def serve(process: Process, front: Supervisor) -> None:
     stopped = asyncio.create_task(process.until_stopped())
     died = asyncio.create_task(front.died())
     mirror = asyncio.create_task(_mirror_health(process, front))
+    ready = asyncio.create_task(_follow_app(process, front))
     try:
         await asyncio.wait({stopped, died}, return_when=asyncio.FIRST_COMPLETED)
         if died.done():
             structlog.get_logger(__name__).error("envoy died", status=died.result())
             raise SystemExit(1)
     finally:
-        for task in (stopped, died, mirror):
+        for task in (stopped, died, mirror, ready):
             task.cancel()
+
+
+async def _follow_app(process: Process, front: Supervisor) -> None:
+    """Says SERVING only once the app has routes: from then on a platform sends calls here, and ends another gateway."""
+    await front.serving()
+    process.serving()
 
 
 async def _mirror_health(process: Process, front: Supervisor) -> None:
     """Tells the public health service at the very beginning of the lame-duck time."""
-    async for _ in process.health.watch(""):
-        if not process.health.serving():
-            front.not_serving()
+    await process.until_told()
+    front.not_serving()
 
 
 def cli() -> int:

@@ -70,6 +70,10 @@ class Supervisor:
         """Returns Envoy's exit status once it is gone."""
         return await asyncio.shield(self._exit)
 
+    async def serving(self) -> None:
+        """Returns once the app knows where to send calls."""
+        await self._control.serving()
+
     def not_serving(self) -> None:
         """Makes the public health service answer NOT_SERVING; everything goes on being served."""
         self._control.say(control.DRAIN)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
@@ -13,6 +13,8 @@ from infermesh.gateway.reconcile import reconcile
 from infermesh.mesh.backoff import Backoff
 from infermesh.v1.scheduler_service_pb2 import RouteSnapshot, WatchRoutesRequest
 from infermesh.v1.scheduler_service_pb2_grpc import SchedulerServiceStub
+
+_PATIENCE: Final = 1.0  # seconds after the start that a scheduler has to tell its routes before the last known are used
 
 Subscribe = Callable[[], AsyncIterator[RouteSnapshot]]
 """Opens a stream of routes; iterating fails with grpc.RpcError."""
@@ -28,10 +30,23 @@ class Snapshots:
     stream is whole (`trusted`) stays in the routes, and so do the deployments that it serves. A worker that the new
     epoch has named once is the scheduler's to drop. The time only counts while the scheduler is there: one that keeps
     dying must not wear the routes down. Within an epoch the scheduler is believed; an older revision is ignored.
+
+    `known` are the routes that an earlier life of this gateway kept, used until a scheduler tells live ones; `keep` is
+    given every snapshot that this life uses.
     """
 
-    def __init__(self, apply: Callable[[RouteSnapshot], None], trusted: Callable[[str], bool], settle: float) -> None:
+    def __init__(
+        self,
+        apply: Callable[[RouteSnapshot], None],
+        trusted: Callable[[str], bool],
+        settle: float,
+        *,
+        known: RouteSnapshot | None = None,
+        keep: Callable[[RouteSnapshot], None] | None = None,
+    ) -> None:
         self._apply = apply
+        self._known = known
+        self._keep = keep
         self._trusted = trusted
         self._settle = settle
         self._told: RouteSnapshot | None = None  # the last that came
@@ -58,6 +73,13 @@ class Snapshots:
             log.info("scheduler restarted", epoch=snapshot.epoch, workers_kept=sorted(keep))
         self._use(reconcile(self._base, snapshot, keep))
 
+    def recall(self) -> None:
+        """No scheduler has told its routes in time: the last known ones, if there are any, are better than none."""
+        if self._used is None and self._known is not None:
+            log.warning("routes of an earlier life in use", deployments=len(self._known.deployments))
+            self._used = self._known
+            self._apply(self._known)
+
     def away(self) -> None:
         """The scheduler can't be reached: what is used stays in use, and time does not count."""
         if self._timer is not None:
@@ -71,6 +93,8 @@ class Snapshots:
 
     def _use(self, snapshot: RouteSnapshot) -> None:
         self._used = snapshot
+        if self._keep is not None:
+            self._keep(snapshot)
         self._apply(snapshot)
 
 
@@ -84,6 +108,13 @@ class RouteWatch:
 
     async def run(self) -> None:
         """Follows the scheduler until cancelled; reconnects for ever, with a growing pause."""
+        patience = asyncio.get_running_loop().call_later(_PATIENCE, self._snapshots.recall)
+        try:
+            await self._follow()
+        finally:
+            patience.cancel()
+
+    async def _follow(self) -> None:
         while True:
             error = "the stream ended"
             try:
@@ -96,6 +127,7 @@ class RouteWatch:
                 # a fault of ours must not end the watch: what is used stays in use
                 log.exception("routes failed")
             self._snapshots.away()
+            self._snapshots.recall()
             pause = self._backoff.pause()
             log.info("scheduler away", error=error, retry_in=round(pause, 2))
             await asyncio.sleep(pause)

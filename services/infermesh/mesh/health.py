@@ -16,20 +16,26 @@ Status = pb.HealthCheckResponse.ServingStatus
 
 
 class Health:
-    """The statuses of one process; `""` stands for the whole and begins as NOT_SERVING."""
+    """The statuses of one process; `""` stands for the whole and begins as NOT_SERVING.
+
+    Once stopped it stays so, whatever happens during the lame-duck time.
+    """
 
     def __init__(self) -> None:
         self._statuses: dict[str, Status] = {"": pb.HealthCheckResponse.NOT_SERVING}
         self._changed = asyncio.Event()
+        self._stopped = False
 
     def set(self, service: str, serving: bool) -> None:
-        """Sets the status of a service and wakes the watchers."""
+        """Sets the status of a service, unless the process is stopping, and wakes the watchers."""
+        serving = serving and not self._stopped
         self._statuses[service] = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
         self._changed.set()
         self._changed = asyncio.Event()
 
     def stop(self) -> None:
-        """Sets every service to NOT_SERVING."""
+        """Sets every service to NOT_SERVING, for good."""
+        self._stopped = True
         for service in list(self._statuses):
             self.set(service, False)
 

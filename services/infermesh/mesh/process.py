@@ -100,11 +100,19 @@ class Process:
         return f"{host}:{http.server_port}"
 
     async def ready(self, **addresses: str) -> None:
-        """Says that the process serves: health SERVING, and the ready file with these and its own addresses."""
+        """Says that the process serves: what `listening` and `serving` do."""
+        self.listening(**addresses)
+        self.serving()
+
+    def listening(self, **addresses: str) -> None:
+        """Says that the process can be reached: writes the ready file, with these and its own addresses."""
         self._addresses |= addresses
-        self.health.set("", True)
         self._log.info("ready", pid=os.getpid(), **self._addresses)
         self._write_ready_file()
+
+    def serving(self) -> None:
+        """Says that the process is worth being sent calls: health SERVING, unless it was told to stop meanwhile."""
+        self.health.set("", True)
 
     def _write_ready_file(self) -> None:
         if not self._config.ready_file:
