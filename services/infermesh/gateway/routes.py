@@ -17,7 +17,11 @@ _RETRY_AFTER: Final = 1.0  # seconds, where nothing was measured
 
 @dataclass(frozen=True, slots=True)
 class TargetRoute:
-    """Where the calls of one version of one deployment go. `max_queue` 0 means the gateway's default."""
+    """Where the calls of one version of one deployment go.
+
+    `max_queue` 0 means the gateway's default, `hedge_budget` 0 that no call is sent twice, `hedge_delay` (seconds) 0
+    that it follows from what is measured.
+    """
 
     name: Target
     deployment: str
@@ -26,6 +30,9 @@ class TargetRoute:
     policy: str
     max_queue: int
     retry_after: float
+    hedge_budget: float = 0.0
+    hedge_delay: float = 0.0
+    single_flight: bool = False
 
 
 class Route:
@@ -58,6 +65,9 @@ class Route:
             policy=self.message.policy,
             max_queue=self.message.batching.max_queue,
             retry_after=self.retry_after(version),
+            hedge_budget=self.message.hedging.budget,
+            hedge_delay=self.message.hedging.delay.ToTimedelta().total_seconds(),
+            single_flight=self.message.single_flight,
         )
 
     def retry_after(self, version: VersionRoute | None = None) -> float:

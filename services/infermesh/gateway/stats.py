@@ -48,6 +48,8 @@ class TargetStats:
     queue_us: int = 0
     compute_us: int = 0
     retries: int = 0
+    hedges: int = 0
+    shared: int = 0
 
     def succeed(self, seconds: float, queue_us: int, compute_us: int) -> None:
         """Counts one call that was answered."""
@@ -107,13 +109,16 @@ class GatewayMetrics(Collector):
 
     def _calls(self) -> Iterator[Metric]:
         total, seconds, retries = metrics.inference_requests(), metrics.inference_seconds(), metrics.inference_retries()
+        hedges, shared = metrics.inference_hedges(), metrics.inference_shared()
         for stats in list(self._stats()):
             names = [stats.model, stats.version]
             retries.add_metric(names, stats.retries)
+            hedges.add_metric(names, stats.hedges)
+            shared.add_metric(names, stats.shared)
             for code, series in stats.series():
                 total.add_metric([*names, code], series.count)
                 seconds.add_metric([*names, code], _cumulative(series.buckets), series.seconds)
-        yield from (total, seconds, retries)
+        yield from (total, seconds, retries, hedges, shared)
 
     def _levels(self) -> Iterator[Metric]:
         waiting, in_flight = metrics.inference_waiting(), metrics.inference_in_flight()

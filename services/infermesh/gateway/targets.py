@@ -16,6 +16,7 @@ from infermesh.gateway.stats import TargetStats
 from infermesh.v1.worker_service_pb2 import TargetLoad
 
 if TYPE_CHECKING:
+    from infermesh.gateway.hedging import Hedges
     from infermesh.gateway.ledger import Ledger
 
 log = structlog.get_logger(__name__)
@@ -62,6 +63,9 @@ class TargetState:
         self.hopeful = True
         self.routed = True
         self.hold_timer: asyncio.TimerHandle | None = None
+        # True if calls are hedged or share answers; what most deployments don't want must cost them nothing
+        self.special = False
+        self.hedges: Hedges | None = None
         self._rng = rng
         self._turn = 0
 
@@ -128,6 +132,9 @@ class TargetState:
         for lane in lanes:
             lane.home = self
         self.route, self.choose, self.lanes, self.routed = route, choose, lanes, True
+        self.special = route.single_flight or route.hedge_budget > 0
+        if self.hedges is not None and not self.hedges.fits(route):
+            self.hedges = None
 
     def leave(self) -> None:
         """No route leads here any more; calls that workers have go on."""

@@ -16,7 +16,7 @@ from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
 from infermesh.gateway.core import Core
 from infermesh.mesh.status import to_status
-from infermesh.v1.deployment_pb2 import Batching
+from infermesh.v1.deployment_pb2 import Batching, Hedging
 from infermesh.v1.scheduler_service_pb2 import (
     DeploymentRoute,
     ResolvedRoute,
@@ -41,6 +41,8 @@ class SimWorker:
     seconds: float = 0.01
     responses: int = 3
     outcome: Callable[[WorkItem], tuple[MeshError, bool] | None] = lambda item: None
+    stall: Callable[[], float] = lambda: 0.0  # seconds that a call takes beside
+    answer: Callable[[WorkItem], bytes] | None = None
     write_seconds: float = 0.0  # time that one bundle takes to be written
     mute: bool = False  # says nothing on new streams
     frozen: bool = False  # reads and says nothing; what it has to do goes on when it thaws
@@ -155,7 +157,7 @@ class Session:
         self.under_way[item.id] = item
         if self.count(item.target) > worker.limit(item.target):
             worker.violations.append(f"more than {worker.limit(item.target)} calls of {item.target}")
-        asyncio.get_running_loop().call_later(worker.seconds, self._answer, item, 1)
+        asyncio.get_running_loop().call_later(worker.seconds + worker.stall(), self._answer, item, 1)
 
     def _answer(self, item: WorkItem, number: int) -> None:
         if self.worker.frozen:
@@ -176,6 +178,8 @@ class Session:
         else:
             asyncio.get_running_loop().call_later(self.worker.seconds, self._answer, item, number + 1)
         payload = b"%s|%s|%s" % (self.worker.name.encode(), item.target.encode(), item.payload)
+        if self.worker.answer is not None:
+            payload = self.worker.answer(item)
         result = ResultItem(id=item.id, payload=payload, final=final, queue_us=5, compute_us=7)
         self.send(ResultBundle(results=[result], loads=[self.worker.load(item.target, self)]))
 
@@ -322,6 +326,8 @@ def deployed(
     policy: str = "",
     aliases: dict[str, str] | None = None,
     max_queue: int = 0,
+    hedging: Hedging | None = None,
+    single_flight: bool = False,
 ) -> DeploymentRoute:
     """Returns a deployment whose `versions` are ready on workers; equal weights unless given."""
     states = [
@@ -342,6 +348,8 @@ def deployed(
         policy=policy,
         aliases=aliases or {},
         batching=Batching(max_queue=max_queue),
+        hedging=hedging,
+        single_flight=single_flight,
     )
 
 
