@@ -45,7 +45,7 @@ class Execution:
         version = context.version
         execution = cls(backend, version)
         execution._check_samples(version.samples, samples)
-        times = execution._warm_up(context, certain=bool(samples) or is_closed(version))
+        times = execution._warm_up(context, certain=bool(samples) or _is_closed(version))
         memory = backend.memory_bytes()
         return execution, Loaded(private_bytes() if memory is None else memory, times)
 
@@ -168,7 +168,7 @@ def _sample_inputs(sample: model_pb2.Sample, at: int) -> dict[str, Array]:
         raise LoadFailed(f"golden check: sample {at}: {error.message}") from error
 
 
-def is_closed(version: model_pb2.ModelVersion) -> bool:
+def _is_closed(version: model_pb2.ModelVersion) -> bool:
     """Tells whether the signature says every size but the batch, so that zeros of it are inputs a model must take."""
     open_sizes = [size for spec in version.signature.inputs for size in list(spec.shape)[version.max_batch_size > 0 :]]
     return all(size >= 0 for size in open_sizes) and all(s.datatype != "BYTES" for s in version.signature.inputs)

@@ -13,7 +13,7 @@ from infermesh.v1 import model_pb2, runner_pb2
 from infermesh.worker import golden
 from infermesh.worker.backends.base import Backend, RunnerBroken
 from infermesh.worker.backends.engine import Decoupled, Emission, StepEngine
-from infermesh.worker.execution import Loaded, describe, is_closed, open_backend
+from infermesh.worker.execution import Loaded, describe, open_backend
 from infermesh.worker.frames import Output, describe_output, encode_error, split
 from infermesh.worker.memory import private_bytes
 from infermesh.worker.rules import Rules
@@ -43,8 +43,7 @@ class Stepping:
             raise LoadFailed(f"backend {context.version.backend!r}: it can't run decoupled versions")
         stepping = cls(backend, backend.engine(), context.version)
         stepping._check_samples(context.version.samples, samples)
-        certain = bool(samples) or is_closed(context.version)
-        times = stepping._warm_up(context.probe, certain)
+        times = stepping._warm_up(context.probe, certain=bool(samples))
         memory = backend.memory_bytes()
         slots = stepping._engine.slots()
         return stepping, Loaded(private_bytes() if memory is None else memory, times, slots)
@@ -165,7 +164,7 @@ class Stepping:
             if difference is not None:
                 raise LoadFailed(f"golden check: sample {at}: {difference}", reason="GOLDEN_CHECK_FAILED")
 
-    def _warm_up(self, probe: Mapping[str, Array], certain: bool) -> tuple[tuple[int, float], ...]:
+    def _warm_up(self, probe: Mapping[str, Array], *, certain: bool) -> tuple[tuple[int, float], ...]:
         """Measures the time of a response. `certain` tells that the inputs must be accepted."""
         began = time.perf_counter()
         try:
