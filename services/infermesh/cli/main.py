@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "infer": Entry("infermesh.cli.infer:infer", "Call a deployment's model."),
     "stats": Entry("infermesh.cli.stats:stats", "Show counts and times of the calls."),
     "simulate": Entry("infermesh.cli.simulate:simulate", "Run requests through a mesh in virtual time."),
+    "bench": Entry("infermesh.cli.bench:bench", "Load a deployment; show latencies, failures and goodput."),
     "logs": Entry("infermesh.cli.logs:logs", "Show what the services of the local mesh logged."),
     "delete": Entry("infermesh.cli.delete:delete", "Delete a model, or one of its versions."),
     "gateway": Entry("infermesh.cli.rooms:gateway", "Run a gateway.", _PASS_ON),
