@@ -109,7 +109,7 @@ class Hedges:
         now = self._loop.time()
         self._watched += 1
         if self._watched % _SAMPLE_EVERY == 0:
-            pending.add_done_callback(partial(self._ended, now))
+            pending.add_done_callback(partial(self._ended, pending, now))
         delay = self.delay or self._latencies.time
         if delay:
             self._line.append((now + delay, pending))
@@ -117,8 +117,8 @@ class Hedges:
             if self._timer is None:
                 self._timer = self._loop.call_at(now + delay, self._look)
 
-    def _ended(self, begun: float, call: "asyncio.Future[bytes]") -> None:
-        if not call.cancelled() and call.exception() is None:
+    def _ended(self, pending: Pending, begun: float, _: Any) -> None:
+        if pending.sent and not pending.cancelled():  # what was refused tells nothing
             self._latencies.take(self._loop.time() - begun)
 
     def _trim(self) -> None:

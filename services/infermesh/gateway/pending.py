@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from infermesh.errors import MeshError
@@ -122,6 +123,10 @@ class DirectPending(Pending):
     def __init__(self, call: Call, owner: Owner, arrival: int, loop: asyncio.AbstractEventLoop, sink: Sink) -> None:
         super().__init__(call, owner, arrival, loop)
         self._sink = sink
+
+    def tap(self, wrap: Callable[[Sink], Sink]) -> None:
+        """Puts a sink of `wrap`'s making in the place of the sink."""
+        self._sink = wrap(self._sink)
 
     def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
         """Takes the response."""

@@ -12,7 +12,7 @@ from infermesh.errors import DeadlineExceeded, MeshError
 from infermesh.gateway import admission
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.frontends.oip.wire import field, scan
-from infermesh.gateway.pending import Pending
+from infermesh.gateway.pending import DirectPending, Pending, Sink
 from infermesh.gateway.queueing import Tally
 from infermesh.gateway.targets import TargetState
 from infermesh.mesh.fingerprint import fingerprint
@@ -25,12 +25,27 @@ Key = tuple[str, bytes]
 class Flight:
     """A call that is executed, and those that wait for its answer."""
 
-    __slots__ = ("bytes", "followers", "leader")
+    __slots__ = ("bytes", "followers", "key", "leader")
 
-    def __init__(self, leader: Pending, followers: list[Pending]) -> None:
+    def __init__(self, key: Key, leader: Pending, followers: list[Pending]) -> None:
+        self.key = key
         self.leader = leader
         self.followers = followers
         self.bytes = sum(len(follower.call.payload) for follower in followers)
+
+    def answer(self, response: bytes) -> None:
+        """Gives everybody the leader's response, under his own id."""
+        said = scan(self.leader.call.payload).id
+        for follower in self.followers:
+            own = scan(follower.call.payload).id
+            # of a field that comes twice the last one counts
+            payload = response if own == said else response + field(_ID, own.encode())
+            follower.deliver(payload, True, 0, 0)
+
+    def fail(self, error: MeshError) -> None:
+        """Ends every call that waits."""
+        for follower in self.followers:
+            follower.fail(error)
 
 
 class SingleFlight:
@@ -70,31 +85,63 @@ class SingleFlight:
         return True
 
     def _begin(self, key: Key, leader: Pending, followers: list[Pending]) -> None:
-        flight = self._flights[key] = Flight(leader, followers)
+        flight = self._flights[key] = Flight(key, leader, followers)
         self._tally.bytes += flight.bytes
-        leader.add_done_callback(partial(self._land, key, flight))
+        if isinstance(leader, DirectPending):
+            leader.tap(lambda sink: Tap(sink, partial(self._answered, flight), partial(self._failed, flight)))
+        leader.add_done_callback(partial(self._ended, flight))
 
-    def _land(self, key: Key, flight: Flight, ended: "asyncio.Future[bytes]") -> None:
-        del self._flights[key]
-        self._tally.bytes -= flight.bytes
-        error = None if ended.cancelled() else ended.exception()
-        waiting = [follower for follower in flight.followers if not follower.done()]
-        if not waiting:
-            return
-        if ended.cancelled() or isinstance(error, DeadlineExceeded):
-            self._begin(key, waiting[0], waiting[1:])
-            self._resume(waiting[0])
-        elif isinstance(error, MeshError):
-            for follower in waiting:
-                follower.fail(error)
+    def _ended(self, flight: Flight, call: "asyncio.Future[bytes]") -> None:
+        """The leader's future has ended; a direct call has told its result before."""
+        if call.cancelled():
+            if self._land(flight):
+                self._promote(flight)
+        elif isinstance(error := call.exception(), MeshError):
+            self._failed(flight, error)
         else:
-            self._answer(flight.leader, waiting, ended.result())
+            self._answered(flight, call.result())
 
-    @staticmethod
-    def _answer(leader: Pending, waiting: list[Pending], response: bytes) -> None:
-        said = scan(leader.call.payload).id
-        for follower in waiting:
-            own = scan(follower.call.payload).id
-            # of a field that comes twice the last one counts
-            payload = response if own == said else response + field(_ID, own.encode())
-            follower.deliver(payload, True, 0, 0)
+    def _answered(self, flight: Flight, response: bytes) -> None:
+        if self._land(flight):
+            flight.answer(response)
+
+    def _failed(self, flight: Flight, error: MeshError) -> None:
+        if not self._land(flight):
+            return
+        if isinstance(error, DeadlineExceeded):
+            self._promote(flight)
+        else:
+            flight.fail(error)
+
+    def _land(self, flight: Flight) -> bool:
+        """Forgets a flight. Returns whether there is anybody to tell; a flight lands but once."""
+        if self._flights.get(flight.key) is not flight:
+            return False
+        del self._flights[flight.key]
+        self._tally.bytes -= flight.bytes
+        flight.followers = [follower for follower in flight.followers if not follower.done()]
+        return bool(flight.followers)
+
+    def _promote(self, flight: Flight) -> None:
+        leader, *followers = flight.followers
+        self._begin(flight.key, leader, followers)
+        self._resume(leader)
+
+
+class Tap:
+    """Tells a call's result to its own sink and to another."""
+
+    def __init__(self, own: Sink, answered: Callable[[bytes], None], failed: Callable[[MeshError], None]) -> None:
+        self._own = own
+        self._answered = answered
+        self._failed = failed
+
+    def answer(self, payload: bytes, /) -> None:
+        """The call was answered."""
+        self._own.answer(payload)
+        self._answered(payload)
+
+    def fail(self, error: MeshError, /) -> None:
+        """The call has failed."""
+        self._own.fail(error)
+        self._failed(error)

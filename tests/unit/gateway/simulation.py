@@ -304,6 +304,29 @@ class SimMesh:
         return self.core.dispatcher.infer(Call(deployment, version, payload, **more))  # type: ignore[arg-type]
 
 
+class Caller(asyncio.Future[bytes]):
+    """Somebody who has his result told instead of awaiting it; cancelling gives the call up."""
+
+    def __init__(self, mesh: SimMesh, call: Call) -> None:
+        super().__init__()
+        self._pending = mesh.core.dispatcher.submit(call, self)
+
+    def answer(self, payload: bytes, /) -> None:
+        self.set_result(payload)
+
+    def fail(self, error: MeshError, /) -> None:
+        self.set_exception(error)
+
+    def cancel(self, msg: object = None) -> bool:
+        self._pending.cancel()
+        return super().cancel(msg)
+
+
+def ask_directly(mesh: SimMesh, version: str = "", payload: bytes = b"", timeout: float | None = None) -> Caller:
+    deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
+    return Caller(mesh, Call("digits", version, payload, deadline))
+
+
 async def settle(turns: int = 30) -> None:
     """Lets everything that needs no time happen."""
     for _ in range(turns):

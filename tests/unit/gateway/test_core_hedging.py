@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from infermesh.errors import WorkerLost
 from infermesh.gateway.calls import Call
 from infermesh.v1.deployment_pb2 import Hedging
-from tests.unit.gateway.simulation import SimMesh, SimWorker, deployed, outcomes
+from tests.unit.gateway.simulation import SimMesh, SimWorker, ask_directly, deployed, outcomes
 from tests.unit.gateway.virtual import run
 
 TARGET = "digits/1"
@@ -128,11 +128,12 @@ async def pair(
     return mesh, a, b
 
 
-def test_the_first_answer_counts_and_the_other_copy_is_cancelled() -> None:
+@pytest.mark.parametrize("ask", [SimMesh.infer, ask_directly])
+def test_the_first_answer_counts_and_the_other_copy_is_cancelled(ask: Callable[..., asyncio.Future[bytes]]) -> None:
     async def scenario() -> None:
         mesh, a, b = await pair({"slow": 1.0, "fast": 0.01})
         loop = asyncio.get_running_loop()
-        found = await outcomes([mesh.infer() for _ in range(8)])
+        found = await outcomes([ask(mesh, payload=b"x") for _ in range(8)])
         assert set(found) == {b"fast|digits/1|x"}
         assert loop.time() < 100.2
         await asyncio.sleep(2)

@@ -1,6 +1,7 @@
 """Equal requests at the same time: run once, answered to each caller under its own id, and nothing kept."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -8,7 +9,7 @@ from infermesh.errors import DeadlineExceeded, InvalidInput, NotReady, Overloade
 from infermesh.gateway.admission import Limits
 from infermesh.oip.v2.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 from infermesh.v1.worker_service_pb2 import WorkItem
-from tests.unit.gateway.simulation import SimMesh, SimWorker, deployed, outcomes, settle
+from tests.unit.gateway.simulation import SimMesh, SimWorker, ask_directly, deployed, outcomes, settle
 from tests.unit.gateway.virtual import run
 
 TARGET = "digits/1"
@@ -36,6 +37,15 @@ def read(response: bytes) -> tuple[str, bytes]:
     return message.id, message.raw_output_contents[0]
 
 
+Ask = Callable[..., asyncio.Future[bytes]]
+
+
+@pytest.fixture(params=[SimMesh.infer, ask_directly])
+def ask(request: pytest.FixtureRequest) -> Ask:
+    """The two ways to make a call."""
+    return request.param  # type: ignore[no-any-return]
+
+
 async def sharing(mesh: SimMesh, *workers: SimWorker, **more: int) -> None:
     await mesh.route(deployed({"1": list(workers)}, single_flight=True, **more))  # type: ignore[arg-type]
 
@@ -44,12 +54,12 @@ def shared(mesh: SimMesh) -> int:
     return sum(stats.shared for stats in mesh.core.stats())
 
 
-def test_a_hundred_equal_requests_run_once_and_each_caller_finds_its_own_id() -> None:
+def test_a_hundred_equal_requests_run_once_and_each_caller_finds_its_own_id(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker()
         async with SimMesh(only) as mesh:
             await sharing(mesh, only)
-            found = await outcomes([mesh.infer(payload=asks(7, f"caller {n}")) for n in range(100)])
+            found = await outcomes([ask(mesh, payload=asks(7, f"caller {n}")) for n in range(100)])
             assert [read(one) for one in found] == [(f"caller {n}", b"77") for n in range(100)]  # type: ignore[arg-type]
             assert (len(only.received), shared(mesh)) == (1, 99)
             [stats] = [one for one in mesh.core.stats() if one.model]
@@ -61,59 +71,59 @@ def test_a_hundred_equal_requests_run_once_and_each_caller_finds_its_own_id() ->
 
 
 @pytest.mark.parametrize("ids", [("", "mine"), ("mine", ""), ("", "")])
-def test_a_caller_without_an_id_gets_none(ids: tuple[str, str]) -> None:
+def test_a_caller_without_an_id_gets_none(ask: Ask, ids: tuple[str, str]) -> None:
     async def scenario() -> None:
         only = worker()
         async with SimMesh(only) as mesh:
             await sharing(mesh, only)
-            found = await outcomes([mesh.infer(payload=asks(7, one)) for one in ids])
+            found = await outcomes([ask(mesh, payload=asks(7, one)) for one in ids])
             assert [read(one)[0] for one in found] == list(ids)  # type: ignore[arg-type]
             assert len(only.received) == 1
 
     run(scenario())
 
 
-def test_different_requests_and_later_ones_run_each() -> None:
+def test_different_requests_and_later_ones_run_each(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker()
         async with SimMesh(only) as mesh:
             await sharing(mesh, only)
-            await outcomes([mesh.infer(payload=asks(n % 3, "x")) for n in range(9)])
+            await outcomes([ask(mesh, payload=asks(n % 3, "x")) for n in range(9)])
             assert len(only.received) == 3
-            await mesh.infer(payload=asks(0, "x"))
+            await ask(mesh, payload=asks(0, "x"))
             assert len(only.received) == 4  # an answer is not a cache
 
     run(scenario())
 
 
-def test_where_it_is_off_every_request_runs() -> None:
+def test_where_it_is_off_every_request_runs(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker()
         async with SimMesh(only) as mesh:
             await mesh.route(deployed({"1": [only]}))
-            await outcomes([mesh.infer(payload=asks(7, "x")) for _ in range(5)])
+            await outcomes([ask(mesh, payload=asks(7, "x")) for _ in range(5)])
             assert (len(only.received), shared(mesh)) == (5, 0)
 
     run(scenario())
 
 
-def test_versions_do_not_share() -> None:
+def test_versions_do_not_share(ask: Ask) -> None:
     async def scenario() -> None:
         both = SimWorker("a", {TARGET: 8, "digits/2": 8}, answer=answered)
         async with SimMesh(both) as mesh:
             await mesh.route(deployed({"1": [both], "2": [both]}, single_flight=True, aliases={"prod": "2"}))
-            await outcomes([mesh.infer(version, asks(7, "x")) for version in ("1", "2", "prod", "1")])
+            await outcomes([ask(mesh, version, asks(7, "x")) for version in ("1", "2", "prod", "1")])
             assert sorted(item.target for item in both.received) == [TARGET, "digits/2"]
 
     run(scenario())
 
 
-def test_when_the_first_caller_goes_away_the_others_are_answered() -> None:
+def test_when_the_first_caller_goes_away_the_others_are_answered(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker()
         async with SimMesh(only) as mesh:
             await sharing(mesh, only)
-            calls = [mesh.infer(payload=asks(7, f"{n}")) for n in range(4)]
+            calls = [ask(mesh, payload=asks(7, f"{n}")) for n in range(4)]
             await asyncio.sleep(0.05)
             calls[0].cancel()
             calls[1].cancel()
@@ -124,16 +134,16 @@ def test_when_the_first_caller_goes_away_the_others_are_answered() -> None:
     run(scenario())
 
 
-def test_everybody_keeps_his_own_deadline() -> None:
+def test_everybody_keeps_his_own_deadline(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker(seconds=1.0)
         async with SimMesh(only) as mesh:
             await sharing(mesh, only)
             loop = asyncio.get_running_loop()
             began = loop.time()
-            hasty = mesh.infer(payload=asks(7, "hasty"), timeout=0.5)
-            patient = mesh.infer(payload=asks(7, "patient"), timeout=5)
-            hastier = mesh.infer(payload=asks(7, "hastier"), timeout=0.2)
+            hasty = ask(mesh, payload=asks(7, "hasty"), timeout=0.5)
+            patient = ask(mesh, payload=asks(7, "patient"), timeout=5)
+            hastier = ask(mesh, payload=asks(7, "hastier"), timeout=0.2)
             with pytest.raises(DeadlineExceeded):
                 await hastier
             assert loop.time() == pytest.approx(began + 0.2)
@@ -146,27 +156,27 @@ def test_everybody_keeps_his_own_deadline() -> None:
     run(scenario())
 
 
-def test_a_failure_is_everybodys_and_is_not_kept() -> None:
+def test_a_failure_is_everybodys_and_is_not_kept(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker()
         only.outcome = lambda _: (InvalidInput("a row is missing"), False)
         async with SimMesh(only) as mesh:
             await sharing(mesh, only)
-            found = await outcomes([mesh.infer(payload=asks(7, f"{n}")) for n in range(3)])
+            found = await outcomes([ask(mesh, payload=asks(7, f"{n}")) for n in range(3)])
             assert [type(one) for one in found] == [InvalidInput] * 3
             only.outcome = lambda _: None
-            assert read(await mesh.infer(payload=asks(7, "again"))) == ("again", b"77")
+            assert read(await ask(mesh, payload=asks(7, "again"))) == ("again", b"77")
             assert len(only.received) == 2
 
     run(scenario())
 
 
-def test_all_are_answered_when_the_worker_dies_under_the_one_that_runs() -> None:
+def test_all_are_answered_when_the_worker_dies_under_the_one_that_runs(ask: Ask) -> None:
     async def scenario() -> None:
         a, b = worker("a"), worker("b")
         async with SimMesh(a, b) as mesh:
             await sharing(mesh, a, b)
-            calls = [mesh.infer(payload=asks(7, f"{n}")) for n in range(5)]
+            calls = [ask(mesh, payload=asks(7, f"{n}")) for n in range(5)]
             await asyncio.sleep(0.05)
             (a if a.received else b).kill()
             found = await outcomes(calls)
@@ -176,42 +186,42 @@ def test_all_are_answered_when_the_worker_dies_under_the_one_that_runs() -> None
     run(scenario())
 
 
-def test_those_that_wait_for_an_answer_are_bounded_like_those_that_wait_for_a_worker() -> None:
+def test_those_that_wait_for_an_answer_are_bounded_like_those_that_wait_for_a_worker(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker()
         async with SimMesh(only) as mesh:
             await sharing(mesh, only, max_queue=2)
-            found = await outcomes([mesh.infer(payload=asks(7, "x")) for _ in range(5)])
+            found = await outcomes([ask(mesh, payload=asks(7, "x")) for _ in range(5)])
             assert [type(one) for one in found] == [bytes] * 3 + [Overloaded] * 2
         size = len(asks(7, "x"))
         async with SimMesh(only, limits=Limits(max_waiting_bytes=2 * size)) as mesh:
             await sharing(mesh, only)
-            found = await outcomes([mesh.infer(payload=asks(7, "x")) for _ in range(5)])
+            found = await outcomes([ask(mesh, payload=asks(7, "x")) for _ in range(5)])
             assert [type(one) for one in found] == [bytes] * 3 + [Overloaded] * 2
             assert mesh.core._directory.tally.bytes == 0
 
     run(scenario())
 
 
-def test_a_gateway_that_stops_leaves_nobody_waiting() -> None:
+def test_a_gateway_that_stops_leaves_nobody_waiting(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker(seconds=60)
         async with SimMesh(only) as mesh:
             await sharing(mesh, only)
-            calls = [mesh.infer(payload=asks(7, f"{n}")) for n in range(3)]
+            calls = [ask(mesh, payload=asks(7, f"{n}")) for n in range(3)]
             await settle()
         assert [type(one) for one in await outcomes(calls)] == [NotReady] * 3
 
     run(scenario())
 
 
-def test_calls_that_wait_for_the_same_answer_outlive_the_going_of_their_version() -> None:
+def test_calls_that_wait_for_the_same_answer_outlive_the_going_of_their_version(ask: Ask) -> None:
     async def scenario() -> None:
         only = worker(credit=1, seconds=0.2)
         async with SimMesh(only) as mesh:
             await sharing(mesh, only)
-            busy = mesh.infer(payload=asks(1, "busy"))
-            calls = [mesh.infer(payload=asks(7, f"{n}")) for n in range(3)]  # the first waits for credit
+            busy = ask(mesh, payload=asks(1, "busy"))
+            calls = [ask(mesh, payload=asks(7, f"{n}")) for n in range(3)]  # the first waits for credit
             await settle()
             await mesh.route(deployed({"1": []}, weights={}))
             await sharing(mesh, only)
