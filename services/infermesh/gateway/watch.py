@@ -75,10 +75,17 @@ class Snapshots:
 
     def recall(self) -> None:
         """No scheduler has told its routes in time: the last known ones, if there are any, are better than none."""
-        if self._used is None and self._known is not None:
-            log.warning("routes of an earlier life in use", deployments=len(self._known.deployments))
-            self._used = self._known
-            self._apply(self._known)
+        known, self._known = self._known, None
+        if self._used is not None or known is None:
+            return
+        try:
+            self._apply(known)
+        except Exception:
+            # they are only kept if they worked once; that may have been another release
+            log.exception("routes of an earlier life failed")
+            return
+        log.warning("routes of an earlier life in use", deployments=len(known.deployments))
+        self._used = known
 
     def away(self) -> None:
         """The scheduler can't be reached: what is used stays in use, and time does not count."""
@@ -93,9 +100,9 @@ class Snapshots:
 
     def _use(self, snapshot: RouteSnapshot) -> None:
         self._used = snapshot
+        self._apply(snapshot)
         if self._keep is not None:
             self._keep(snapshot)
-        self._apply(snapshot)
 
 
 class RouteWatch:

@@ -1,7 +1,7 @@
 """Keeps the scheduler informed and the worker as the scheduler wants it: heartbeats out, assignments in.
 
 Level-triggered: every answer carries everything that shall be held, and every heartbeat everything that is. While the
-scheduler is away the worker goes on with what it has.
+scheduler is away the worker goes on with what it has; if it has just started, with what it held in its last life.
 """
 
 import asyncio
@@ -48,6 +48,18 @@ class Scheduler(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """Remembers from life to life what shall be held."""
+
+    async def assignments(self) -> Sequence[worker_pb2.Assignment]:
+        """Returns what was remembered last. Never raises. Cancel-safe."""
+        ...
+
+    async def keep(self, assignments: Sequence[worker_pb2.Assignment]) -> None:
+        """Remembers. Never raises. Cancel-safe."""
+        ...
+
+
 class Agent:
     """Owns the holdings of a worker. `run` until `stop`; `drain` goes before."""
 
@@ -59,15 +71,19 @@ class Agent:
         device: Callable[[], DeviceInfo],
         clock: Clock,
         measures: Measures,
+        memory: Memory,
     ) -> None:
         """`hold` builds a holding that reports changes to its second argument; `device` tells the memory as it is."""
         self._identity, self._scheduler, self._hold, self._device = identity, scheduler, hold, device
-        self._clock, self._measures = clock, measures
+        self._clock, self._measures, self._memory = clock, measures, memory
         self._holdings: dict[Target, Holding] = {}
         self._lives: dict[Target, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._draining = False
         self._stopped = False
+        self._told = False  # what to hold, by the scheduler or by memory
+        self._recalled = False
+        self._settled = asyncio.Event()
         self._interval = _INTERVAL
         self._log = structlog.get_logger(__name__)
 
@@ -82,13 +98,18 @@ class Agent:
                 except MeshError as error:
                     self._say_away(error, failures)
                     failures += 1
+                    await self._recall(tasks)
                     # no longer than between heartbeats: a scheduler that starts anew waits just so long to hear of us
                     await self._rest(min(self._interval, 0.1 * 2.0 ** min(failures, 6)))
                     continue
                 failures = 0
                 if not self._stopped:
-                    self._follow(answer, tasks)
+                    await self._take(answer, tasks)
                 await self._rest(self._interval)
+
+    async def settled(self) -> None:
+        """Returns once this worker has been told what to hold and holds it all, or has failed to."""
+        await self._settled.wait()
 
     def _say_away(self, error: MeshError, failures: int) -> None:
         if failures in (0, 10) or failures % 100 == 0:
@@ -150,12 +171,36 @@ class Agent:
 
     # --- in --------------------------------------------------------------------------------------------------------
 
-    def _follow(self, answer: scheduler_service_pb2.HeartbeatResponse, tasks: asyncio.TaskGroup) -> None:
-        """Makes what is held become what is wanted."""
+    async def _take(self, answer: scheduler_service_pb2.HeartbeatResponse, tasks: asyncio.TaskGroup) -> None:
         self._interval = answer.interval.ToTimedelta().total_seconds() or _INTERVAL
-        if not answer.authoritative or self._draining:
+        if self._draining:
             return
-        wanted = dict(self._targets(answer.assignments))
+        if not answer.authoritative:
+            await self._recall(tasks)
+            return
+        self._told = True
+        self._follow(answer.assignments, tasks)
+        self._look_settled()
+        await self._memory.keep(answer.assignments)
+
+    async def _recall(self, tasks: asyncio.TaskGroup) -> None:
+        """Nobody tells what to hold: what was held in the last life is likely to be wanted still."""
+        if not (self._told or self._recalled or self._draining):
+            self._recalled = True
+            assignments = await self._memory.assignments()
+            if assignments:
+                self._log.info("holding what was held before", assignments=len(assignments))
+                self._told = True
+                self._follow(assignments, tasks)
+        self._look_settled()
+
+    def _look_settled(self) -> None:
+        if self._told and not any(held.state == worker_pb2.HeldVersion.LOADING for held in self._holdings.values()):
+            self._settled.set()
+
+    def _follow(self, assignments: Sequence[worker_pb2.Assignment], tasks: asyncio.TaskGroup) -> None:
+        """Makes what is held become what is wanted."""
+        wanted = dict(self._targets(assignments))
         for target, holding in self._holdings.items():
             if target not in wanted or wanted[target].digest != holding.digest:
                 holding.leave()

@@ -4,6 +4,7 @@
     ROOT/blobs/<hex>        whole, verified files; their access order is their modification time
     ROOT/partial/<hex>      downloads that are not complete; taken up again where they broke
     ROOT/versions/<hex>/…   the files of versions in use under their own paths: hard links to blobs, or copies
+    ROOT/last-known/…       see `last_known`
 
 Used by the agent only. Losing the folder loses nothing but time.
 """

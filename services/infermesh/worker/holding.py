@@ -146,7 +146,7 @@ class Holding:
     async def _attempt(self) -> None:
         async with self._tools.loads:
             began = self._tools.clock.time()
-            version = await self._tools.source.version(self._assignment.version)
+            version = await self._tools.source.version(self._assignment.version, self.digest)
             if version.digest != self.digest:
                 raise LoadFailed(f"version: expected digest {self.digest}, the registry has {version.digest}")
             async with contextlib.AsyncExitStack() as stack:

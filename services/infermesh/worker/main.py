@@ -29,11 +29,12 @@ from infermesh.worker.config import WorkerConfig
 from infermesh.worker.device import DeviceInfo
 from infermesh.worker.device_watch import DeviceWatch
 from infermesh.worker.holding import Holding, Tools
+from infermesh.worker.last_known import LastKnown, RememberingSource
 from infermesh.worker.measures import Measures
 from infermesh.worker.runner import Runner, RunnerSpec
 from infermesh.worker.scheduler_link import SchedulerLink
 from infermesh.worker.serving import Serving
-from infermesh.worker.source import RegistrySource
+from infermesh.worker.source import RegistrySource, Source
 
 _SETTLE = 0.3  # seconds that what gateways sent before they heard of the drain may take to arrive
 _GOODBYE = 2.0  # seconds that the last heartbeat may take
@@ -59,9 +60,11 @@ async def main(argv: Sequence[str]) -> None:
         registry = await stack.enter_async_context(connect(config.registry))
         scheduler = await stack.enter_async_context(connect(config.scheduler))
         watch = DeviceWatch(info, detect, clock)
-        tools = _tools(config, RegistrySource(registry), cache, serving, measures, clock, info)
-        identity = _identity(config, name, address)
-        agent = Agent(identity, SchedulerLink(scheduler), partial(_hold, tools), lambda: watch.info, clock, measures)
+        known = LastKnown(Path(config.cache) / "last-known")
+        source = RememberingSource(RegistrySource(registry), known)
+        tools = _tools(config, source, cache, serving, measures, clock, info)
+        identity, link = _identity(config, name, address), SchedulerLink(scheduler)
+        agent = Agent(identity, link, partial(_hold, tools), lambda: watch.info, clock, measures, known)
         worker = _Worker(config, process, serving, work, server, agent, watch)
         await worker.run(address)
 
@@ -84,11 +87,18 @@ class _Worker:
             tasks.create_task(self.agent.run())
             watching = tasks.create_task(self.watch.run())
             announcing = tasks.create_task(self._announce())
-            await self.process.ready(grpc=address)
+            settling = tasks.create_task(self._follow_agent())
+            self.process.listening(grpc=address)
             await self.process.until_stopped()
             await announcing
             await self._leave()
             watching.cancel()
+            settling.cancel()
+
+    async def _follow_agent(self) -> None:
+        """Says SERVING only once everything is loaded: from then on a platform may end another worker."""
+        await self.agent.settled()
+        self.process.serving()
 
     async def _announce(self) -> None:
         """Tells scheduler and gateways at once, while everything is still served (lame duck)."""
@@ -148,7 +158,7 @@ def _reachable(address: str, peer: str) -> str:
 
 def _tools(
     config: WorkerConfig,
-    source: RegistrySource,
+    source: Source,
     cache: ArtifactCache,
     serving: Serving,
     measures: Measures,

@@ -22,8 +22,11 @@ _LONG = 3600.0  # seconds for one file; a silent wire is noticed by keepalive mu
 class Source(Protocol):
     """Gives versions and their files."""
 
-    async def version(self, name: str) -> model_pb2.ModelVersion:
-        """Returns a version with its samples. Raises MeshError; NotReady while the registry is away. Cancel-safe."""
+    async def version(self, name: str, digest: str) -> model_pb2.ModelVersion:
+        """Returns a version with its samples, expected to have that digest, which is the caller's to check.
+
+        Raises MeshError; NotReady while the registry is away. Cancel-safe.
+        """
         ...
 
     def download(self, digest: str, offset: int) -> AsyncIterator[bytes]:
@@ -38,7 +41,7 @@ class RegistrySource:
         self._models = model_service_pb2_grpc.ModelServiceStub(channel)  # type: ignore[no-untyped-call]
         self._artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(channel)  # type: ignore[no-untyped-call]
 
-    async def version(self, name: str) -> model_pb2.ModelVersion:
+    async def version(self, name: str, digest: str) -> model_pb2.ModelVersion:
         """See `Source`."""
         request = model_service_pb2.GetModelVersionRequest(name=name)
         try:

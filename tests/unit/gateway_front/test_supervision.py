@@ -235,6 +235,19 @@ class TestControl:
         await app.close()
         await supervisor.close()
 
+    async def test_serving_comes_later_than_ready(self, folder):
+        supervisor, app, _ = await self.pair(folder)
+        app.say(control.READY)
+        await supervisor.ready()
+        serving = asyncio.create_task(supervisor.serving())
+        app.say("a word of a newer app")
+        await asyncio.sleep(0.01)
+        assert not serving.done()
+        app.say(control.SERVING)
+        await serving
+        await app.close()
+        await supervisor.close()
+
     async def test_failed_says_why_in_one_line(self, folder):
         supervisor, app, _ = await self.pair(folder)
         app.say(f"{control.FAILED} front end: expected\none of a, b")

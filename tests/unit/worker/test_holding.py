@@ -28,7 +28,7 @@ class Registry:
         self.current = version_of()
         self.asked = 0
 
-    async def version(self, name: str) -> model_pb2.ModelVersion:
+    async def version(self, name: str, digest: str) -> model_pb2.ModelVersion:
         self.asked += 1
         if self.troubles:
             raise self.troubles.pop(0)

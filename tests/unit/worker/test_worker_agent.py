@@ -1,7 +1,8 @@
 """The agent: what it tells the scheduler, and how it follows."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -67,9 +68,23 @@ class FakeHolding:
         await self.gone.wait()
 
 
+class FakeMemory:
+    """Remembers in memory."""
+
+    def __init__(self) -> None:
+        self.kept: list[worker_pb2.Assignment] = []
+
+    async def assignments(self) -> Sequence[worker_pb2.Assignment]:
+        return self.kept
+
+    async def keep(self, assignments: Sequence[worker_pb2.Assignment]) -> None:
+        self.kept = list(assignments)
+
+
 class Setting:
     def __init__(self, memory_limit: int = 0) -> None:
         self.scheduler = FakeScheduler()
+        self.memory = FakeMemory()
         self.holdings: list[FakeHolding] = []
         identity = Identity("w", "1.2.3.4:5", "inc", ["onnx"], 2.0, {"zone": "a"}, memory_limit)
         self.agent = Agent(
@@ -79,6 +94,7 @@ class Setting:
             lambda: DeviceInfo("cpu", 0, "a cpu", 1000, 800),
             FakeClock(),
             measures(),
+            self.memory,
         )
         self.running: asyncio.Task[None] | None = None
 
@@ -181,6 +197,71 @@ async def test_keeps_what_it_has_while_the_scheduler_is_away(setting: Setting) -
     setting.scheduler.away = False
     setting.scheduler.wanted = []
     await setting.until(setting.holdings[0].left.is_set)
+
+
+@contextlib.asynccontextmanager
+async def running(setting: Setting) -> AsyncIterator[None]:
+    """Runs the agent of a setting that was prepared first."""
+    task = asyncio.create_task(setting.agent.run())
+    try:
+        yield
+    finally:
+        for holding in setting.holdings:
+            holding.gone.set()
+        await asyncio.wait_for(setting.agent.stop(1.0), 5)
+        await asyncio.wait_for(task, 5)
+
+
+@pytest.mark.parametrize("trouble", ["away", "undecided"])
+async def test_holds_what_it_held_in_its_last_life_until_the_scheduler_knows_better(trouble: str) -> None:
+    setting = Setting()
+    setting.memory.kept = [assignment(1), assignment(2)]
+    setting.scheduler.away, setting.scheduler.authoritative = trouble == "away", trouble == "away"
+    setting.scheduler.wanted = [assignment(2)]
+    async with running(setting):
+        await setting.until(lambda: len(setting.holdings) == 2)
+        assert setting.memory.kept == [assignment(1), assignment(2)]
+        setting.scheduler.away, setting.scheduler.authoritative = False, True
+        await setting.until(setting.holdings[0].left.is_set)
+        assert not setting.holdings[1].left.is_set()
+        await setting.until(lambda: setting.memory.kept == [assignment(2)])
+
+
+async def test_an_answer_counts_more_than_memory() -> None:
+    setting = Setting()
+    setting.memory.kept = [assignment(1)]
+    setting.scheduler.wanted = [assignment(2)]
+    async with running(setting):
+        await setting.until(lambda: setting.memory.kept == [assignment(2)])
+        setting.scheduler.away = True
+        await setting.until(lambda: setting.scheduler.tries > 6)
+    assert [holding.assignment for holding in setting.holdings] == [assignment(2)]
+
+
+async def test_it_is_settled_when_everything_is_loaded_or_has_failed() -> None:
+    setting = Setting()
+    setting.scheduler.wanted = [assignment(1), assignment(2)]
+    async with running(setting):
+        settled = asyncio.create_task(setting.agent.settled())
+        await setting.until(lambda: len(setting.holdings) == 2)
+        setting.holdings[0].state = State.READY
+        await setting.beats()
+        assert not settled.done()
+        setting.holdings[1].state = State.FAILED
+        await asyncio.wait_for(settled, 5)
+
+
+async def test_it_is_not_settled_before_it_is_told_what_to_hold() -> None:
+    setting = Setting()
+    setting.scheduler.away = True
+    async with running(setting):
+        settled = asyncio.create_task(setting.agent.settled())
+        await setting.until(lambda: setting.scheduler.tries > 2)
+        setting.scheduler.away, setting.scheduler.authoritative = False, False
+        await setting.beats()
+        assert not settled.done()
+        setting.scheduler.authoritative = True
+        await asyncio.wait_for(settled, 5)
 
 
 async def test_an_assignment_that_makes_no_sense_does_not_stop_the_others(setting: Setting) -> None:
