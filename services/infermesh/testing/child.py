@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from infermesh.errors import FailedPrecondition
+from infermesh.testing.serving import is_serving
 
 _POLL: Final = 0.02  # seconds between two looks at a child
+_PROBE: Final = 0.1  # seconds between two questions to its health service
 
 # Runs in the child before the service: when the parent dies, however it dies, the child gets SIGTERM and drains.
 # It takes the place of preexec_fn, which may deadlock in a parent with threads (gRPC has some). The parent is compared
@@ -119,6 +121,15 @@ class Service:
             if time.monotonic() > deadline:
                 raise ServiceFailed(f"{self.spec.name} was not ready in time", metadata={"log_tail": self.tail()})
             time.sleep(_POLL)
+
+    def wait_serving(self, deadline: float) -> None:
+        """Waits until the process says SERVING. Raises ServiceFailed if it ends or `deadline` (monotonic) passes."""
+        while not is_serving(self.addresses["health"]):
+            if not self.running:
+                raise ServiceFailed(f"{self.spec.name} has ended", metadata={"log_tail": self.tail()})
+            if time.monotonic() > deadline:
+                raise ServiceFailed(f"{self.spec.name} does not serve", metadata={"log_tail": self.tail()})
+            time.sleep(_PROBE)
 
     def _read_ready_file(self) -> bool:
         try:

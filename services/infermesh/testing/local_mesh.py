@@ -3,7 +3,8 @@
 For tests (also of other projects), `infermesh up` and `infermesh demo`. All state lies under one folder:
 
     home/registry.db, home/artifacts/   what must survive; the registry's
-    home/cache/{worker}/                fetched artifacts
+    home/cache/{worker}/                fetched artifacts, and what was held last
+    home/state/{gateway}/               the last known routes
     home/logs/{service}.log             what each service logged
     home/run/{service}.json             ready files: pid and addresses; run/mesh.json has those of all
     home/{room}.yaml                    settings of a room, if somebody put them there (also .toml, .json)
@@ -122,7 +123,8 @@ class LocalMesh:
     def _gateway_spec(self, number: int, upstream: Sequence[str]) -> ServiceSpec:
         host = self.options.listen.rpartition(":")[0]
         name, listen = ("gateway", self.options.listen) if number == 1 else (f"gateway-{number}", f"{host}:0")
-        return replace(self._spec(name, "gateway", *upstream), listen=listen)
+        state = ["--state", str(self.home / "state" / name)]
+        return replace(self._spec(name, "gateway", *upstream, *state), listen=listen)
 
     def _worker_spec(self, name: str, upstream: Sequence[str]) -> ServiceSpec:
         cache = ["--cache", str(self.home / "cache" / name)]
@@ -149,6 +151,15 @@ class LocalMesh:
         deadline = time.monotonic() + self.options.start_timeout
         for service in services:
             service.wait_ready(deadline)
+
+    def wait_serving(self, *names: str) -> None:
+        """Waits until services (default: all) say SERVING: what shall be loaded is, and where to send calls is known.
+
+        Raises ServiceFailed if one has ended, or takes longer than `start_timeout`.
+        """
+        deadline = time.monotonic() + self.options.start_timeout
+        for name in names or list(self.processes):
+            self.processes[name].wait_serving(deadline)
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Sends a signal to one service (SIGKILL by default); returns when a killed one is gone."""
