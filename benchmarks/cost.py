@@ -14,43 +14,11 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-import grpc
-import numpy as np
-
-from benchmarks import h2load, models
-from benchmarks.pairs import Pairs, Run, interleave
+from benchmarks import models
+from benchmarks.calls import Calls
+from benchmarks.pairs import Pairs, interleave
 from benchmarks.processes import Spent, Thread, thread_times
 from benchmarks.servers import System, echo, mesh
-
-METHOD = "/inference.GRPCInferenceService/ModelInfer"
-
-
-class Load:
-    """The same call again and again, closed loop."""
-
-    def __init__(self, folder: Path, message: bytes, seconds: float) -> None:
-        self._body = folder / "body"
-        self._body.write_bytes(h2load.frame(message))
-        self._message = message
-        self._seconds = seconds
-
-    def answer(self, system: System) -> bytes:
-        """Returns the answer to one call by gRPC. Raises grpc.RpcError, for a system that does not work."""
-        with grpc.insecure_channel(system.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
-            reply: bytes = channel.unary_unary(METHOD)(self._message, timeout=30, wait_for_ready=True)
-        return reply
-
-    def run(self, system: System, in_flight: int, seconds: float = 0.0) -> tuple[Run, int]:
-        """Loads a system; returns what it cost and the number of calls. Raises LoadFailed if one failed."""
-        size = 5 + len(self.answer(system))
-        url = f"http://{system.address}{METHOD}"
-        before = system.cpu()
-        result = h2load.run(h2load.command(url, in_flight, seconds or self._seconds, self._body, h2load.HEADERS))
-        spent = system.cpu() - before
-        answered = result.data // size
-        if result.failed or abs(answered - result.calls) > in_flight:  # those cut off at the end may be half there
-            raise h2load.LoadFailed(f"{system.address}: {result.calls} calls, {answered} answers: {result}")
-        return Run(1e6 * spent / result.calls, result.rate, result.p50, result.p99), result.calls
 
 
 def describe(in_flight: int, pairs: Pairs) -> str:
@@ -64,17 +32,17 @@ def describe(in_flight: int, pairs: Pairs) -> str:
     )
 
 
-def profile(load: Load, system: System, in_flight: int) -> list[str]:
+def profile(calls: Calls, system: System, in_flight: int, seconds: float) -> list[str]:
     """Runs once and returns a line for each thread that cost something: CPU microseconds and wake-ups per call."""
     before = thread_times(system.pids)
-    _, calls = load.run(system, in_flight)
+    count = calls.run(system, in_flight, seconds).calls
     after = thread_times(system.pids)
     used = {thread: spent - before.get(thread, Spent(0.0, 0)) for thread, spent in after.items()}
     processes: dict[str, float] = defaultdict(float)
     for thread, spent in used.items():
-        processes[thread.process] += 1e6 * spent.cpu / calls
+        processes[thread.process] += 1e6 * spent.cpu / count
     lines = [f"  {total:8.1f} us             {name}" for name, total in sorted(processes.items())]
-    return [*lines, *(_thread(thread, spent, calls) for thread, spent in sorted(used.items()) if _counts(spent, calls))]
+    return [*lines, *(_thread(thread, spent, count) for thread, spent in sorted(used.items()) if _counts(spent, count))]
 
 
 def _counts(spent: Spent, calls: int) -> bool:
@@ -95,16 +63,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        load = Load(Path(name), models.call("mlp", np.ones((1, 64), np.float32)), options.seconds)
-        with echo() as base, mesh(Path(name), options.workers) as other:
-            for in_flight in map(int, options.in_flight.split(",")):
-                for system in (base, other):
-                    load.run(system, in_flight, 0.5)  # warm
-                first, second = (lambda s=s, n=in_flight: load.run(s, n)[0] for s in (base, other))
-                print(describe(in_flight, interleave(first, second, options.pairs)), flush=True)
-                if options.threads:
-                    print("\n".join(profile(load, other, in_flight)), flush=True)
+    served = models.mlp()
+    with tempfile.TemporaryDirectory() as name, echo() as base, mesh(Path(name), served, options.workers) as other:
+        calls = Calls(Path(name) / "body", served.request())
+        served.check(calls.answer(other))
+        for in_flight in map(int, options.in_flight.split(",")):
+            for system in (base, other):
+                calls.run(system, in_flight, 0.5)  # warm
+            runs = (lambda s=s, n=in_flight: calls.run(s, n, options.seconds) for s in (base, other))
+            print(describe(in_flight, interleave(*runs, options.pairs)), flush=True)
+            if options.threads:
+                print("\n".join(profile(calls, other, in_flight, options.seconds)), flush=True)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,11 @@ class Result:
     p99: float
 
 
+def installed() -> bool:
+    """Tells whether there is h2load on this machine."""
+    return shutil.which("h2load") is not None
+
+
 def frame(message: bytes) -> bytes:
     """Returns a message as gRPC frames it, uncompressed."""
     return b"\0" + len(message).to_bytes(4, "big") + message
@@ -61,8 +66,8 @@ def command(url: str, in_flight: int, seconds: float, body: Path, headers: Mappi
 
 
 def run(words: Sequence[str]) -> Result:
-    """Runs a command of `command`. Raises LoadFailed if there is no h2load or it does not end well."""
-    if shutil.which(words[0]) is None:
+    """Runs a command line of h2load. Raises LoadFailed if there is no h2load or it does not end well."""
+    if not installed():
         raise LoadFailed(INSTALL)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"

@@ -10,12 +10,14 @@ NOISY: Final = 1.2  # above this ratio of the base's most and least expensive ru
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a load: CPU microseconds per call of the whole system, calls per second, latencies in seconds."""
+    """One run of a load: CPU microseconds per call of the whole system, calls per second, latencies in seconds,
+    and how many calls there were."""
 
     cpu_us: float
     rate: float
     p50: float
     p99: float
+    calls: int = 0
 
 
 @dataclass(frozen=True)

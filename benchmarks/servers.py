@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import torch
-
-from benchmarks import models
+from benchmarks.models import Served
 from benchmarks.processes import cpu_seconds
 from infermesh.client import Client
 from infermesh.testing import LocalMesh, MeshOptions
@@ -44,12 +42,13 @@ def echo() -> Iterator[System]:
 
 
 @contextmanager
-def mesh(folder: Path, workers: int = 1) -> Iterator[System]:
-    """Runs a mesh that serves the MLP as deployment `mlp`; only its data path counts as the system."""
-    models.export(models.Mlp(), torch.zeros(2, 64), folder / "mlp.pt2")
-    with LocalMesh(folder / "home", MeshOptions(workers=workers)) as local, Client(local.gateway) as client:
-        known = models.signature(("x", [-1, 64]), ("logits", [-1, 10]))
-        client.push("mlp", folder / "mlp.pt2", signature=known, max_batch_size=128)
-        client.deploy("mlp", version="1", replicas=workers, timeout=120)
+def mesh(folder: Path, served: Served, workers: int = 1) -> Iterator[System]:
+    """Runs a mesh that serves a model on CPUs; only its data path counts as the system."""
+    file = folder / f"{served.name}.pt2"
+    served.export(file)
+    options = MeshOptions(workers=workers, device="cpu")
+    with LocalMesh(folder / f"{served.name}-home", options) as local, Client(local.gateway) as client:
+        client.push(served.name, file, signature=served.signature(), max_batch_size=served.max_batch_size)
+        client.deploy(served.name, version="1", replicas=workers, timeout=120)
         names = ["gateway", *(f"worker-{number}" for number in range(1, workers + 1))]
         yield System(local.gateway, {name: local.processes[name].pid for name in names})
