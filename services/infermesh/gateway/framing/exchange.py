@@ -6,7 +6,7 @@ and leave behind why.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
 from infermesh.errors import Cancelled, DeadlineExceeded, MeshError, Unsupported
@@ -15,7 +15,8 @@ from infermesh.gateway.framing.frames import HEADER
 from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import Event, Inbound, Receive, asked, event_of
 from infermesh.gateway.framing.metadata import Header
-from infermesh.gateway.framing.methods import Context, Method
+from infermesh.gateway.framing.methods import Context, Method, Pushing
+from infermesh.gateway.framing.outlet import Outlet
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]
@@ -133,7 +134,7 @@ class Exchange:
 
     async def _single(self) -> bytes:
         """Returns the one request of a call whose caller does not stream."""
-        event = await self._receive()
+        event = await self._guard.in_time(self._receive(), asyncio.get_running_loop().time(), 0)
         if event["type"] == "http.disconnect":
             self._ended_by = Cancelled("the caller went away within its request")
             raise self._ended_by
@@ -171,7 +172,9 @@ class Exchange:
             request = await self._single()
         self._guard.alive.add(self)
         result = method.handler(request, self._context)
-        if method.server_stream:
+        if method.pushes:
+            await self._push(result)
+        elif method.server_stream:
             await self._forward(result)
         else:
             await self._reply(await result)
@@ -185,6 +188,24 @@ class Exchange:
             await self._send(self._head())
         self._body_done = True
         await self._send({"type": "http.response.body", "body": self._frame(message), "more_body": False})
+
+    async def _push(self, answer: Pushing) -> None:
+        outlet = Outlet(self._emit)
+        try:
+            await answer.push(outlet)
+            await outlet.finish()
+        except MeshError:
+            await outlet.finish()
+            raise
+        finally:
+            outlet.close()
+
+    def _emit(self, messages: Sequence[bytes]) -> Awaitable[None]:
+        if not self._started:
+            self._started = True
+            self._send(self._head())  # need not be awaited: only bodies that go on make wait
+        body = b"".join(map(self._frame, messages))
+        return self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _forward(self, responses: AsyncIterator[bytes]) -> None:
         try:

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError, Message
 from infermesh.errors import InvalidInput
 from infermesh.gateway.framing import metadata
 from infermesh.gateway.framing.metadata import Header, Metadata
+from infermesh.gateway.framing.outlet import Outlet
 
 Rq = TypeVar("Rq", bound=Message)
 Rs = TypeVar("Rs", bound=Message)
@@ -66,7 +67,18 @@ class Handler(Protocol):
     """Runs one call; see the arities in `Method`."""
 
     def __call__(self, request: Any, context: Context, /) -> Any:
-        """Returns an awaitable of the response, or an async iterator of responses."""
+        """Returns an awaitable of the response, an async iterator of responses, or what is `Pushing` them."""
+        ...
+
+
+class Pushing(Protocol):
+    """What a handler that pushes gives: the answer to one call."""
+
+    async def push(self, outlet: Outlet) -> None:
+        """Has `outlet` pull the responses; returns when all there will be can be pulled. Cancel-safe.
+
+        Raises what the call shall fail with, after the responses that came before.
+        """
         ...
 
 
@@ -106,7 +118,8 @@ class Method:
     """A gRPC method: its handler and which sides stream. The handler takes and gives bytes.
 
     A `standing` call never ends by itself (a watch): it must not hold up a drain. `keeps_deadline` says that its
-    handler ends on time, so that no second timer is needed. `direct` is the handler's other form, for calls that come
+    handler ends on time, so that no second timer is needed. What the handler of one that `pushes` gives is `Pushing`
+    its responses. `direct` is the handler's other form, for calls that come
     in one piece: the same, without a task.
     """
 
@@ -115,6 +128,7 @@ class Method:
     server_stream: bool = False
     standing: bool = False
     keeps_deadline: bool = False
+    pushes: bool = False
     direct: DirectHandler | None = None
 
 

@@ -122,7 +122,7 @@ class _Reading:
         Raises TooLarge, Unsupported, what `Guard` raises, and InvalidInput if it is not what `encoding` says.
         """
         began = asyncio.get_running_loop().time()
-        event, chunks, limit = await self._receive(), [], self._guard.limits.message
+        event, chunks, limit = await self._guard.in_time(self._receive(), began, 0), [], self._guard.limits.message
         while event["type"] != "http.disconnect":
             chunk = event.get("body", b"")
             self._take(len(chunk))
