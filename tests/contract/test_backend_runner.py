@@ -15,7 +15,7 @@ import psutil
 import pytest
 import uvloop
 
-from infermesh.errors import InvalidInput, LoadFailed, ModelFailed, WorkerLost
+from infermesh.errors import InvalidInput, LoadFailed, ModelFailed, RunnerDied, WorkerLost
 from infermesh.v1 import model_pb2
 from infermesh.worker.runner import Buffer, Runner, RunnerSpec, RunResult
 from tests.contract.backend_models import add_sample, expected, features, version, write
@@ -131,7 +131,7 @@ async def test_a_result_that_nobody_waits_for_is_dropped(runner: Runner) -> None
 async def test_a_death_is_noticed_and_described(runner: Runner, command: float, text: str) -> None:
     futures = [runner.run(batch([n])) for n in (command, 1.0, 2.0)]
     results = await asyncio.gather(*futures, return_exceptions=True)
-    assert [type(result) for result in results] == [WorkerLost] * 3
+    assert [type(result) for result in results] == [RunnerDied, WorkerLost, WorkerLost], "only the first was begun"
     assert await runner.died == text
     with pytest.raises(WorkerLost):
         await runner.run(batch([1.0]))

@@ -43,6 +43,10 @@ class Directory:
     def __getitem__(self, name: Target) -> TargetState:
         return self._targets[name]
 
+    def find(self, name: str) -> TargetState | None:
+        """Returns the target of that name, if routes lead there."""
+        return self._targets.get(Target(name))
+
     def __iter__(self) -> Iterator[TargetState]:
         return iter(list(self._targets.values()))
 

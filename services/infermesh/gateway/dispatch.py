@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from infermesh.errors import MeshError, NotReady
+from infermesh.errors import MeshError, NotReady, QueryOfDeath, RunnerDied
 from infermesh.gateway import admission
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
@@ -15,13 +15,14 @@ from infermesh.gateway.hedging import Hedges
 from infermesh.gateway.holding import Holds
 from infermesh.gateway.parking import Parking
 from infermesh.gateway.pending import DirectPending, Pending, PendingStream, Sink
+from infermesh.gateway.quarantine import Quarantines
 from infermesh.gateway.retries import Retries
 from infermesh.gateway.routes import RouteTable
 from infermesh.gateway.singleflight import SingleFlight
 from infermesh.gateway.stats import OK, TargetStats, now_seconds
 from infermesh.gateway.targets import TargetState
 from infermesh.gateway.tracing import Tracing
-from infermesh.v1.worker_service_pb2 import WorkItem
+from infermesh.v1.worker_service_pb2 import Suspicion, WorkItem
 
 _PAUSE: Final = 0.05  # seconds before a call goes to a worker that has failed it, times the attempts
 
@@ -48,6 +49,7 @@ class Dispatcher:
         self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
         self._parking = Parking(self._loop)
         self._holds = Holds(self._loop, limits.hold)
+        self._quarantines = Quarantines(self._parking, self._resume, limits)
         self._retries = Retries(limits, self._loop.time())
         self._began = self._loop.time()
         self._flights = SingleFlight(self._resume, limits, directory.tally)
@@ -127,6 +129,8 @@ class Dispatcher:
 
     def _place(self, pending: Pending, target: TargetState) -> None:
         pending.target = target
+        if target.quarantine is not None and not target.quarantine.admit(pending):
+            return
         lane = target.pick(pending.tried)
         if lane is not None:
             lane.ledger.send(lane, pending)
@@ -183,6 +187,8 @@ class Dispatcher:
             stats.fail(code, seconds)
         if pending.span is not None:
             self._tracing.end(pending, code)
+        if pending.alone:
+            self._quarantines.tried(pending, code)
 
     def _expire(self, pending: Pending) -> None:
         self.withdraw(pending)
@@ -192,6 +198,13 @@ class Dispatcher:
         """Sends a call again that came back from a worker without an answer, or ends it with `error`."""
         if pending.done():
             return
+        if pending.alone and not isinstance(error, QueryOfDeath):
+            self._quarantines.tried(pending, "")
+        if self._quarantines.excuses(pending, error, not_started):
+            self._resume(pending)
+            return
+        if isinstance(error, QueryOfDeath) and not pending.repeatable():
+            error = RunnerDied(error.message, retry_after=1.0)  # a stream that had begun is cut, whatever the cause
         if pending.sent:
             if not self._retries.allowed(pending, error, not_started, self._loop.time()):
                 pending.fail(error)
@@ -206,6 +219,17 @@ class Dispatcher:
         with self._retries.one_event(self._loop.time()):
             for pending in calls:
                 self.returned(pending, worker, error, not pending.sent)
+
+    def accused(self, worker: str, told: Suspicion) -> None:
+        """Takes back the calls that ask what a runner may have died on, from where they could kill another."""
+        target = self._directory.find(told.target)
+        quarantine = self._quarantines.hear(worker, told, target)
+        if quarantine is None or target is None:
+            return
+        under_way = [pending for link in self._fleet for pending in link.calls.under_way(told.target)]
+        for pending in quarantine.sort_out([*target.queue, *under_way]):
+            self.withdraw(pending)
+            self._place(pending, target)
 
     def _again(self, pending: Pending) -> None:
         target = pending.target
@@ -236,6 +260,8 @@ class Dispatcher:
 
     def changed(self, target: TargetState) -> None:
         """Sends what waits for a target that is back, or begins to count the time that it is away."""
+        if target.quarantine is not None:
+            target.quarantine.look()
         if self._holds.look(target):
             self.freed(target)
 
@@ -243,7 +269,9 @@ class Dispatcher:
         """Brings workers and targets in line with the routes; calls whose target is gone are resolved anew."""
         self._fleet.sync(self._routes.workers.values())
         changes = self._directory.sync(self._routes, self._fleet, self._loop.time())
+        self._quarantines.forget(self._routes.lacks)
         for target in (*changes.added, *changes.kept):
+            self._quarantines.join(target)
             self.changed(target)
         for target in changes.removed:
             for pending in target.drain():

@@ -14,7 +14,7 @@ from infermesh.errors import Internal, MeshError
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.targets import Lane, TargetState
 from infermesh.mesh.status import from_status
-from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, TargetLoad, WorkBundle, WorkItem
+from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, Suspicion, TargetLoad, WorkBundle, WorkItem
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +38,10 @@ class Sink(Protocol):
         """A lane of the target came to life or died."""
         ...
 
+    def accused(self, worker: str, told: Suspicion) -> None:
+        """A worker has told all that it now holds against requests of a target."""
+        ...
+
 
 class Ledger:
     """What one stream after the other to the same worker carries.
@@ -57,11 +61,16 @@ class Ledger:
         self._outbox: list[Pending] = []
         self._cancels: list[int] = []
         self._probe = 0
+        self._suspected: set[str] = set()
         self.draining = False
 
     def __len__(self) -> int:
         """Returns the calls under way."""
         return len(self._in_flight)
+
+    def under_way(self, target: str) -> list[Pending]:
+        """Returns the calls of a target."""
+        return [call for call in self._in_flight.values() if call.lane is not None and call.lane.target == target]
 
     def lane(self, target: str) -> Lane:
         """Returns the lane of a target, which begins without credit."""
@@ -149,6 +158,9 @@ class Ledger:
                 returned.append((pending, item))
             else:
                 pending.deliver(payload, final, item.queue_us, item.compute_us)
+        for told in bundle.suspicions:
+            self._suspected.add(told.target)
+            self._sink.accused(self._worker, told)
         for load in bundle.loads:
             self._take_load(load, freed)
         if bundle.draining and not self.draining:
@@ -214,6 +226,8 @@ class Ledger:
             lane.in_flight = 0
         for pending in lost.values():
             pending.lane = None
+        while self._suspected:
+            self._sink.accused(self._worker, Suspicion(target=self._suspected.pop()))
         self._sink.lost(list(lost.values()), self._worker, error)
 
     def give_up(self) -> list[Pending]:
@@ -242,6 +256,8 @@ def fill(item: WorkItem, pending: Pending, now: float) -> None:
     item.kind = pending.kind
     item.target = pending.lane.target if pending.lane is not None else ""
     item.payload = call.payload
+    if pending.alone:
+        item.alone = True
     if call.deadline is not None:
         item.timeout_us = max(1, int((call.deadline - now) * 1e6))
     if call.priority:

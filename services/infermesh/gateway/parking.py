@@ -16,6 +16,9 @@ class Parking:
     def __len__(self) -> int:
         return len(self._timers)
 
+    def __contains__(self, pending: Pending) -> bool:
+        return pending in self._timers
+
     def park(self, pending: Pending, seconds: float, then: Callable[[], None]) -> None:
         """Keeps a call, which must be nowhere else, for `seconds`; afterwards calls `then`."""
         self._timers[pending] = self._loop.call_later(seconds, self._up, pending, then)

@@ -41,6 +41,7 @@ class Pending(asyncio.Future[bytes]):
     """
 
     __slots__ = (
+        "alone",
         "arrival",
         "attempts",
         "call",
@@ -71,6 +72,7 @@ class Pending(asyncio.Future[bytes]):
         self.id = 0
         self.sent = False
         self.attempts = 0
+        self.alone = False
         self.tried: tuple[str, ...] = ()
         self.slot: dict[Any, float] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -150,7 +152,7 @@ class PendingStream(Pending):
     Overloaded, since the stream that carries it carries other calls too and can't be held back.
     """
 
-    __slots__ = ("_begun", "_bound", "_error", "_unread", "_unread_bytes", "_waiter")
+    __slots__ = ("_begun", "_bound", "_listener", "_unread", "_unread_bytes", "_waiter", "error")
     kind = WorkItem.STREAM
 
     def __init__(self, call: Call, owner: Owner, arrival: int, loop: asyncio.AbstractEventLoop, bound: int) -> None:
@@ -159,7 +161,9 @@ class PendingStream(Pending):
         self._unread: deque[bytes] = deque()
         self._unread_bytes = 0
         self._begun = False
-        self._error: MeshError | None = None
+        self._listener: Callable[[], None] | None = None
+        self.error: MeshError | None = None
+        """What the call has failed with."""
         self._waiter: asyncio.Future[None] | None = None
 
     def __aiter__(self) -> "PendingStream":
@@ -168,17 +172,32 @@ class PendingStream(Pending):
     async def __anext__(self) -> bytes:
         while not self._unread:
             if self.done():
-                if self._error is not None:
-                    raise self._error
+                if self.error is not None:
+                    raise self.error
                 raise StopAsyncIteration
             await self._next()
         payload = self._unread.popleft()
         self._unread_bytes -= len(payload) + _ITEM_OVERHEAD
         return payload
 
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Has `listener` called at every response and at the end; it must not raise. For callers that do not iterate."""
+        self._listener = listener
+
+    def unread(self) -> int:
+        """Returns how many responses have come and were not read."""
+        return len(self._unread)
+
+    def take(self) -> list[bytes]:
+        """Reads all responses that have come."""
+        responses = list(self._unread)
+        self._unread.clear()
+        self._unread_bytes = 0
+        return responses
+
     def drained(self) -> bool:
         """Tells whether the call has ended well and every response was read: the last one read was the last of all."""
-        return self.done() and self._error is None and not self._unread
+        return self.done() and self.error is None and not self._unread
 
     async def _next(self) -> None:
         self._waiter = self.get_loop().create_future()
@@ -218,7 +237,7 @@ class PendingStream(Pending):
     def fail(self, error: MeshError) -> None:
         """Ends the call with an error, after what was received before."""
         if not self.done():
-            self._error = error
+            self.error = error
             self.set_result(b"")
             self.owner.ended(self, code_of(error).name, 0, 0)
             self._wake()
@@ -230,5 +249,7 @@ class PendingStream(Pending):
         return cancelled
 
     def _wake(self) -> None:
+        if self._listener is not None:
+            self._listener()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

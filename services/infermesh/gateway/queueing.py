@@ -1,6 +1,7 @@
 """The queue of one target: calls that wait because no worker has credit for them. Used by the dispatcher."""
 
 import heapq
+from collections.abc import Iterator
 from itertools import count
 
 from infermesh.gateway.pending import Pending
@@ -32,6 +33,10 @@ class CallQueue:
 
     def __len__(self) -> int:
         return self._length
+
+    def __iter__(self) -> Iterator[Pending]:
+        """Yields the calls, in no order."""
+        return (entry[4] for entry in self._heap if entry[4].ticket == entry[3])
 
     def push(self, pending: Pending) -> None:
         """Adds a call, which must not be in any queue."""

@@ -7,7 +7,7 @@ from typing import Final
 
 from infermesh.errors import LoadFailed, MeshError, NotFound, NotReady
 from infermesh.gateway.shares import Shares
-from infermesh.names import Target, target_of
+from infermesh.names import Target, parse_target, target_of
 from infermesh.v1.deployment_pb2 import Deployment
 from infermesh.v1.scheduler_service_pb2 import DeploymentRoute, RouteSnapshot, RouteWorker, VersionRoute
 from infermesh.v1.worker_pb2 import HeldVersion
@@ -154,6 +154,12 @@ class RouteTable:
         if name is None:
             raise route.refusal(version)
         return route.versions[self.targets[name].version]
+
+    def lacks(self, name: str) -> bool:
+        """Tells whether a target's version is not deployed any more, rather than on no worker for now."""
+        deployment, version = parse_target(name)
+        route = self.routes.get(deployment)
+        return route is None or version not in route.versions
 
     def _no_deployment(self, name: str) -> MeshError:
         if self.snapshot is None:

@@ -84,6 +84,10 @@ class Load(Protocol):
         """Returns the calls that workers have."""
         ...
 
+    def quarantined(self) -> int:
+        """Returns the requests that are refused because runners died on them."""
+        ...
+
 
 class GatewayMetrics(Collector):
     """Builds the metrics when they are asked for, so that counting a call costs an addition and not a lock."""
@@ -122,11 +126,13 @@ class GatewayMetrics(Collector):
 
     def _levels(self) -> Iterator[Metric]:
         waiting, in_flight = metrics.inference_waiting(), metrics.inference_in_flight()
+        quarantined = metrics.inference_quarantined()
         for load in list(self._loads()):
             names = [load.stats.model, load.stats.version]
             waiting.add_metric(names, load.waiting())
             in_flight.add_metric(names, load.in_flight())
-        yield from (waiting, in_flight)
+            quarantined.add_metric(names, load.quarantined())
+        yield from (waiting, in_flight, quarantined)
 
 
 def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:

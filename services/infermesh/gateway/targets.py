@@ -18,6 +18,7 @@ from infermesh.v1.worker_service_pb2 import TargetLoad
 if TYPE_CHECKING:
     from infermesh.gateway.hedging import Hedges
     from infermesh.gateway.ledger import Ledger
+    from infermesh.gateway.quarantine import Quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +67,8 @@ class TargetState:
         # True if calls are hedged or share answers; what most deployments don't want must cost them nothing
         self.special = False
         self.hedges: Hedges | None = None
+        # what is held against requests, once a runner has died on some
+        self.quarantine: Quarantine | None = None
         self._rng = rng
         self._turn = 0
 
@@ -117,6 +120,10 @@ class TargetState:
     def in_flight(self) -> int:
         """Returns the calls that workers have."""
         return sum(lane.in_flight for lane in self.lanes)
+
+    def quarantined(self) -> int:
+        """Returns how many requests are refused because runners died on them."""
+        return 0 if self.quarantine is None else self.quarantine.quarantined
 
     def drain_time(self) -> float:
         """Returns about how many seconds the queue would take to empty; between 0.1 and 30."""

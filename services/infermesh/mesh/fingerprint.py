@@ -27,11 +27,11 @@ class Fingerprints:
     """A set of fingerprints that tells quickly of most payloads that they are not in it."""
 
     def __init__(self, of: Iterable[bytes] = ()) -> None:
-        self._known = frozenset(of)
-        self._sizes = {known[:_SIZE_BYTES] for known in self._known}
+        self.all = frozenset(of)
+        self._sizes = {known[:_SIZE_BYTES] for known in self.all}
 
     def __bool__(self) -> bool:
-        return bool(self._known)
+        return bool(self.all)
 
     def match(self, payload: bytes) -> bytes | None:
         """Returns the fingerprint of a payload if it is in the set; digests only what has a known size."""
@@ -39,7 +39,7 @@ class Fingerprints:
         if _size(parts) not in self._sizes:
             return None
         found = _digest(parts)
-        return found if found in self._known else None
+        return found if found in self.all else None
 
 
 def _size(parts: list[Part]) -> bytes:

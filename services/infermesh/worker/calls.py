@@ -13,7 +13,8 @@ class Call:
     """A call and, once `finish` is called with it, its result: `response` or `error`.
 
     Times are seconds of the event loop's clock; no deadline is `inf`. `tag` is the servicer's own. `finish` is called
-    exactly once, unless the call was cancelled: then never.
+    exactly once, unless the call was cancelled: then never. `payload` is the serialised request, to tell what asks the
+    same; a call that is `alone` shares no execution with others.
     """
 
     request: Request
@@ -28,6 +29,8 @@ class Call:
     order: Order = (0, 0.0, 0)
     # takes each response of a decoupled version but the last; None: the call takes only one response
     emit: Callable[["Call", bytes], None] | None = None
+    payload: bytes = b""
+    alone: bool = False
     # the result
     response: bytes = b""
     error: BaseException | None = None

@@ -9,7 +9,7 @@ from functools import partial
 
 import structlog
 
-from infermesh.errors import Internal, InvalidInput, MeshError, ModelFailed, WorkerLost
+from infermesh.errors import Internal, InvalidInput, MeshError, ModelFailed, RunnerDied, WorkerLost
 from infermesh.mesh.clock import Clock
 from infermesh.worker import results
 from infermesh.worker.calls import Call
@@ -18,6 +18,7 @@ from infermesh.worker.oip_codec import Codec
 from infermesh.worker.runner import Runner, RunResult
 from infermesh.worker.service_time import ServiceTime
 from infermesh.worker.statistics import Statistics
+from infermesh.worker.suspicion import Suspicion
 
 
 class Batch:
@@ -40,6 +41,7 @@ class Executor:
         clock: Clock,
         measures: TargetMeasures,
         statistics: Statistics,
+        suspicion: Suspicion,
         freed: Callable[[], None],
     ) -> None:
         self.runner: Runner | None = None
@@ -47,7 +49,8 @@ class Executor:
         self.slots = 0
         self.batches: dict[Batch, None] = {}
         self._codec, self._clock, self._measures, self._statistics = codec, clock, measures, statistics
-        self._freed = freed
+        self._suspicion, self._freed = suspicion, freed
+        self._parted = False
         self._last_end = 0.0
         self._log = structlog.get_logger(__name__)
 
@@ -55,7 +58,12 @@ class Executor:
         """Takes a loaded runner, and what it measured."""
         self.time = ServiceTime(runner.report.batch_times, self._codec.max_rows)
         self.slots = runner.report.slots
-        self.runner = runner
+        self.runner, self._parted = runner, False
+
+    def part(self) -> None:
+        """Gives the runner up, if it lives: how far it came with what it has is not known."""
+        self._parted = self.runner is not None
+        self.runner = None
 
     @property
     def calls(self) -> int:
@@ -100,6 +108,7 @@ class Executor:
             return
         now = self._clock.time()
         del self.batches[batch]
+        self._survived(batch)
         # inside the runner it began when the batch before it had ended
         self.time.observe(batch.rows, now - max(batch.sent, self._last_end))
         self._last_end = now
@@ -111,13 +120,35 @@ class Executor:
         waiting = [call for call in batch.calls if not call.done]
         if isinstance(error, WorkerLost):
             self.runner = None  # what still waits was not begun, and must not be: it is given back by `detach`
-        if isinstance(error, InvalidInput | ModelFailed) and len(batch.calls) > 1 and self.runner is not None:
+            self._lost(batch, waiting, error)
+        elif isinstance(error, InvalidInput | ModelFailed) and len(batch.calls) > 1 and self.runner is not None:
             # one of them is bad (many models fail on what they should refuse); which one shows when each runs alone
             for call in waiting:
                 self.send([call])
         else:
+            self._survived(batch)
             self.fail(waiting, error)
         self._freed()
+
+    def _lost(self, batch: Batch, waiting: list[Call], error: WorkerLost) -> None:
+        if isinstance(error, RunnerDied):
+            first = batch.calls[0]
+            if first.alone:
+                self._suspicion.convict(first.payload)
+            else:
+                self._suspicion.suspect([call.payload for call in batch.calls], error)
+            for call in waiting:
+                self.fail([call], self._suspicion.refusal(call.payload) or error)
+        elif self._parted:
+            self.fail(waiting, error)
+        else:
+            for call in waiting:
+                self.refuse(call, error)  # it was behind what the runner died on
+
+    def _survived(self, batch: Batch) -> None:
+        first = batch.calls[0]
+        if first.alone:
+            self._suspicion.acquit(first.payload)
 
     def _answer(self, batch: Batch, result: RunResult, ended: float) -> None:
         try:

@@ -72,6 +72,7 @@ class Holding:
             reason=self._reason,
             memory_bytes=self._memory_bytes,
             load_seconds=self._load_seconds,
+            quarantined=0 if self._model is None else self._model.suspicion.quarantined,
         )
 
     @property
@@ -207,6 +208,7 @@ class Holding:
             await asyncio.wait({runner.died})  # a plain await would cancel the future together with us
             lost = WorkerLost(f"version '{self.target}': its runner died: {runner.died.result()}", retry_after=1.0)
             self._log.error("runner died", reason=runner.died.result())
+            self._model.count_death()
             if not self._leave.is_set():
                 self._set(State.LOADING)
         finally:

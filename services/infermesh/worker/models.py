@@ -20,6 +20,7 @@ from infermesh.worker.oip_codec import Codec
 from infermesh.worker.runner import Runner
 from infermesh.worker.sequences import Sequences
 from infermesh.worker.statistics import Statistics
+from infermesh.worker.suspicion import Suspicion
 
 _PIPELINED = 0.005  # seconds: below it a second batch waits inside the runner, to hide the way there and back
 _HIDDEN = 0.002  # seconds of work that gateways may send ahead where single calls are quick
@@ -45,17 +46,20 @@ class HeldModel:
         self.target: Target = target_of(deployment, number)
         self.codec = Codec(deployment, number, version)
         self.statistics = Statistics()
+        self.suspicion = Suspicion(deployment, number, self._accused)
         self._clock, self._changed, self._plan = clock, changed, planner
+        self._measures = measures
         self._loop = asyncio.get_running_loop()
         self.decoupled: bool = version.decoupled
         """Whether a call may have any number of responses."""
         kind = Sequences if self.decoupled else Executor
-        self._executor = kind(self.codec, clock, measures, self.statistics, self._freed)
+        self._executor = kind(self.codec, clock, measures, self.statistics, self.suspicion, self._freed)
         self._queue: Queue[Call] = Queue()
         self._limit, self._max_delay = 0 if self.decoupled else version.max_batch_size, 0.0
         self._calls = 0
         self._rows_per_call = 1.0
         self._open = False
+        self._away: MeshError | None = None
         self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
@@ -72,7 +76,8 @@ class HeldModel:
     def attach(self, runner: Runner) -> None:
         """Begins to serve with a loaded runner."""
         self._executor.attach(runner)
-        self._open = True
+        self._open, self._away = True, None
+        self.suspicion.runner_is_back()
         self._changed(self)
 
     def retire(self) -> None:
@@ -82,13 +87,17 @@ class HeldModel:
 
     def detach(self, error: MeshError) -> None:
         """Parts from the runner: calls that wait fail with `error` as not started, those under way end with it."""
-        self._open = False
-        self._executor.runner = None
+        self._open, self._away = False, error
+        self._executor.part()
         self._executor.lose(error)
         for call in self._queue.clear():
-            self._executor.refuse(call, error)
+            self._executor.refuse(call, self._quarantine(call) or error)
         self._look_idle()
         self._changed(self)
+
+    def count_death(self) -> None:
+        """Counts a runner that died."""
+        self._measures.runner_deaths += 1
 
     async def until_idle(self) -> None:
         """Returns once no call waits or is under way."""
@@ -97,7 +106,7 @@ class HeldModel:
     @property
     def ready(self) -> bool:
         """Tells whether calls are taken."""
-        return self._open
+        return self._open and self._executor.runner is not None
 
     @property
     def queued_rows(self) -> int:
@@ -131,10 +140,12 @@ class HeldModel:
 
     def submit(self, call: Call, priority: int = 0) -> None:
         """Queues a call; higher `priority` goes first. Its `finish` is called later, never from within."""
-        refusal = self._refusal()
+        refusal = self._refusal() or self._quarantine(call)
         if refusal is not None:
             self._loop.call_soon(self._executor.refuse, call, refusal)
             return
+        if call.alone or (self.suspicion and self.suspicion.suspected(call.payload)):
+            call.alone, call.group = True, call  # nothing else is of this group
         self._calls += 1
         call.order = order_of(priority, call.deadline, self._calls)
         self._rows_per_call += 0.05 * (call.rows - self._rows_per_call)
@@ -146,10 +157,18 @@ class HeldModel:
 
     def _refusal(self) -> MeshError | None:
         if not self.ready:
-            return NotReady(f"version '{self.target}' is not ready on this worker: try again", retry_after=1.0)
+            text = f"version '{self.target}' is not ready on this worker: try again"
+            return self._away or NotReady(text, retry_after=1.0)
         if len(self._queue) >= _MOST_QUEUED:
             return Overloaded(f"version '{self.target}': {_MOST_QUEUED} calls wait already", retry_after=1.0)
         return None
+
+    def _quarantine(self, call: Call) -> MeshError | None:
+        return self.suspicion.refusal(call.payload) if self.suspicion else None
+
+    def _accused(self) -> None:
+        self._measures.quarantined = self.suspicion.quarantined
+        self._changed(self)
 
     def cancel(self, call: Call) -> None:
         """Forgets a call: it leaves the queue, or its result is dropped. Its `finish` is not called any more."""

@@ -91,7 +91,9 @@ class InferenceServicer:
         if left <= 0:
             raise DeadlineExceeded("deadline passed before the call was read")
         answer: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        call = Call(request, answer.set_result, None, False, request.rows, request.group, now, now + left)
+        call = Call(
+            request, answer.set_result, None, False, request.rows, request.group, now, now + left, payload=payload
+        )
         model.submit(call, request.wishes.priority)
         try:
             await answer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
 
-from infermesh.errors import LoadFailed, WorkerLost
+from infermesh.errors import LoadFailed, RunnerDied, WorkerLost
 from infermesh.mesh.status import from_status
 from infermesh.v1 import model_pb2, runner_pb2
 from infermesh.worker.frames import Buffer, Output, describe, head, split
@@ -81,6 +81,7 @@ class Runner:
         self._socket: asyncio.Transport | None = None
         self._socket_closed: asyncio.Future[None] = loop.create_future()
         self._closing = False
+        self._broken = False  # True once it has said that it will end, and on which batch
 
     @classmethod
     async def start(cls, spec: RunnerSpec) -> "Runner":
@@ -107,8 +108,9 @@ class Runner:
         """Sends a batch and returns the future of its result; batches run in the order of the calls.
 
         `outputs` names the wanted ones, none means all. The future fails with InvalidInput (the model refuses this
-        input), ModelFailed (it raised, or gave something else than its signature says) or WorkerLost (the process
-        ended). Cancelling the future does not stop the execution.
+        input), ModelFailed (it raised, or gave something else than its signature says), RunnerDied (the process ended
+        while it executed this batch) or WorkerLost (it ended before it came to it, or was closed). Cancelling the
+        future does not stop the execution.
         """
         command = runner_pb2.RunnerCommand(
             run=runner_pb2.RunCommand(inputs=[describe(buffer) for buffer in inputs], outputs=outputs)
@@ -208,7 +210,9 @@ class Runner:
         if future.done():
             return  # its caller went away
         if reply.HasField("error"):
-            future.set_exception(from_status(reply.error))
+            error = from_status(reply.error)
+            self._broken |= isinstance(error, RunnerDied)
+            future.set_exception(error)
         elif reply.outputs:
             buffers = split(reply.outputs, payload)
             outputs = [
@@ -237,9 +241,16 @@ class Runner:
         while self._pending:
             _, future = self._pending.popleft()
             if not future.done():
-                future.set_exception(WorkerLost(f"the runner process ended: {text}"))
+                future.set_exception(self._loss(text))
         if not self.died.done():
             self.died.set_result(text)
+
+    def _loss(self, text: str) -> WorkerLost:
+        """Returns the error of the next run that was not answered: the first one was being executed."""
+        if self._closing or self._broken:
+            return WorkerLost(f"the runner process ended: {text}")
+        self._broken = True
+        return RunnerDied(f"the runner process ended: {text}", metadata={"ended": text.removeprefix("killed by ")})
 
     def _describe_end(self) -> str:
         status = self._process.get_returncode() if self._process is not None else None

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from infermesh.errors import InvalidInput, LoadFailed, MeshError, ModelFailed
+from infermesh.errors import InvalidInput, LoadFailed, MeshError, ModelFailed, RunnerDied
 from infermesh.mesh import log
 from infermesh.mesh.extensions import Table
 from infermesh.v1 import runner_pb2
@@ -62,7 +62,8 @@ class Server:
                 self._stepping.cancel(command.cancel)
         except RunnerBroken as error:
             if kind in ("run", "load"):
-                self._fail(command.id, ModelFailed(error.message))
+                died = RunnerDied(error.message, metadata={"ended": "broken"})
+                self._fail(command.id, died if kind == "run" else ModelFailed(error.message))
             raise
         except MeshError as error:
             self._fail(command.id, error)

@@ -20,6 +20,7 @@ from infermesh.worker.measures import TargetMeasures
 from infermesh.worker.oip_codec import Codec
 from infermesh.worker.runner import Runner
 from infermesh.worker.statistics import Statistics
+from infermesh.worker.suspicion import Suspicion
 
 _UINT32: Final = 2**32 - 1
 
@@ -45,9 +46,10 @@ class Sequences(Executor):
         clock: Clock,
         measures: TargetMeasures,
         statistics: Statistics,
+        suspicion: Suspicion,
         freed: Callable[[], None],
     ) -> None:
-        super().__init__(codec, clock, measures, statistics, freed)
+        super().__init__(codec, clock, measures, statistics, suspicion, freed)
         self._running: dict[int, Running] = {}
 
     def attach(self, runner: Runner) -> None:

@@ -31,6 +31,7 @@ class GatewayStream:
         self._wake = asyncio.Event()
         self._wake.set()  # the worker speaks first
         self._said_draining = False
+        self._told: dict[str, int] = {}  # revisions of what is held against requests
         self._probe = 0
         self._forget = serving.listen(self.touch)
 
@@ -114,6 +115,8 @@ class GatewayStream:
             now,
             deadline,
             emit=self._emitted,
+            payload=item.payload,
+            alone=item.alone,
         )
 
     def _cancel(self, number: int) -> None:
@@ -171,10 +174,20 @@ class GatewayStream:
         if not (self._results or self._stale or self._probe or draining != self._said_draining):
             return None
         loads = [self._load(target) for target in self._stale]
+        suspicions = [told for target in self._stale if (told := self._suspicion(target)) is not None]
         results, self._results, self._stale = self._results, [], {}
         self._said_draining = draining
         probe, self._probe = self._probe, 0
-        return pb.ResultBundle(results=results, loads=loads, draining=draining, probe=probe)
+        return pb.ResultBundle(results=results, loads=loads, draining=draining, probe=probe, suspicions=suspicions)
+
+    def _suspicion(self, target: str) -> pb.Suspicion | None:
+        """Returns what is held against requests of a target, if that has changed since it was told here."""
+        model = self._serving.get(target)
+        revision = 0 if model is None else model.suspicion.revision
+        if self._told.get(target, 0) == revision:
+            return None
+        self._told[target] = revision
+        return pb.Suspicion(target=target) if model is None else model.suspicion.message(target)
 
     def _load(self, target: str) -> pb.TargetLoad:
         model = self._serving.get(target)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from infermesh.errors import DeadlineExceeded, Internal, InvalidInput, NotReady, Overloaded, WorkerLost
+from infermesh.errors import DeadlineExceeded, Internal, InvalidInput, NotReady, Overloaded, RunnerDied, WorkerLost
 from infermesh.mesh.clock import SystemClock
 from infermesh.v1 import deployment_pb2
 from infermesh.worker import models
@@ -90,9 +90,9 @@ async def test_any_other_error_is_not_tried_again_and_is_told_to_every_call() ->
     for call, _ in answers:
         model.submit(call)
     await turns()
-    runner.fail(0, WorkerLost("gone"))
+    runner.fail(0, RunnerDied("gone"))
     done = [await answer for _, answer in answers]
-    assert [type(call.error) for call in done] == [WorkerLost, WorkerLost]
+    assert [type(call.error) for call in done] == [RunnerDied, RunnerDied]
     assert not done[0].not_started, "nobody knows how far it came"
     assert len(runner.runs) == 1
 
