@@ -1,7 +1,7 @@
 """A gateway without workers, registry and scheduler: real routes and front ends over scripted everything else."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,12 +11,13 @@ from prometheus_client import CollectorRegistry
 
 from infermesh.errors import MeshError
 from infermesh.gateway.calls import Call
-from infermesh.gateway.framing.methods import Methods
 from infermesh.gateway.framing.frames import Limits
 from infermesh.gateway.framing.guard import Guard
+from infermesh.gateway.framing.methods import Methods
 from infermesh.gateway.front import Front, mount
 from infermesh.gateway.frontends import TABLE
 from infermesh.gateway.frontends.base import Parts
+from infermesh.gateway.pending import Pending, PendingStream
 from infermesh.gateway.routes import RouteTable
 from infermesh.mesh import status
 from infermesh.mesh.health import Health
@@ -25,33 +26,39 @@ from infermesh.v1.scheduler_service_pb2 import RouteSnapshot
 from tests.unit.gateway_front.wire import Answer, Wire, body, framed, scope
 
 
-class FakeStream:
-    """What the dispatcher's `stream` gives, from a script of responses and errors."""
+class Script:
+    """Plays the worker to a `PendingStream`: delivers responses and errors, one in each turn of the event loop."""
 
-    def __init__(self, script: list[bytes | MeshError], ends_empty: bool) -> None:
+    def __init__(self, call: Call, script: list[bytes | MeshError], ends_empty: bool = False) -> None:
+        loop = asyncio.get_running_loop()
+        self.pending = PendingStream(call, Unowned(), 1, loop, 1 << 20)
         self._script = script
         self._ends_empty = ends_empty
-        self.closed = False
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
+    def begin(self) -> PendingStream:
+        """Begins to deliver."""
+        self.pending.get_loop().call_soon(self.play)
+        return self.pending
 
-    async def __anext__(self) -> bytes:
-        await asyncio.sleep(0)
-        if not self._script:
-            raise StopAsyncIteration
-        item = self._script.pop(0)
+    def play(self) -> None:
+        """Delivers the next."""
+        item = self._script.pop(0) if self._script else b""
         if isinstance(item, MeshError):
-            raise item
-        return item
+            self.pending.fail(item)
+        else:
+            self.pending.deliver(item, not self._script and (not self._ends_empty or not item), 0, 0)
+        if not self.pending.done():
+            self.pending.get_loop().call_later(0.001, self.play)
 
-    def drained(self) -> bool:
-        """Tells whether the last response was the last of all."""
-        return not self._script and not self._ends_empty
 
-    async def aclose(self) -> None:
-        """Ends it."""
-        self.closed = True
+class Unowned:
+    """Owns calls, and does nothing for them."""
+
+    def withdraw(self, pending: Pending) -> None:
+        """See `Owner`."""
+
+    def ended(self, pending: Pending, code: str, queue_us: int, compute_us: int) -> None:
+        """See `Owner`."""
 
 
 class FakeDispatcher:
@@ -92,7 +99,7 @@ class FakeDispatcher:
         """Returns the responses."""
         self.calls.append(call)
         script = self.script(call) if self.script is not None else [self.on_call(call)]
-        return FakeStream(script, self.ends_empty)
+        return Script(call, script, self.ends_empty).begin()
 
 
 def echo(call: Call) -> bytes:

@@ -13,7 +13,7 @@ from infermesh.mesh import status
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import deployment_pb2, model_pb2, model_service_pb2
 from infermesh.v1.worker_pb2 import HeldVersion
-from tests.unit.gateway_front.parts import FakeStream, House, echo
+from tests.unit.gateway_front.parts import House, Script, echo
 from tests.unit.gateway_front.routes_of import deployment, snapshot, version
 from tests.unit.gateway_front.wire import DISCONNECT, Wire, body, framed, scope
 
@@ -187,39 +187,21 @@ class TestStream:
         assert found[-1].infer_response.id == "1"
 
     async def test_a_slow_single_answer_does_not_hold_up_a_streaming_one(self, house):
-        slow = asyncio.get_running_loop().create_future()
-        order = []
-
-        class Slow:
-            def __aiter__(self):
-                return self
-
-            async def __anext__(self):
-                if slow.done():
-                    raise StopAsyncIteration
-                return await slow
-
-            def drained(self):
-                return slow.done()
-
-            async def aclose(self):
-                pass
-
-        streams = [Slow()]
-        scripted = house.dispatcher.stream
+        scripted, held = house.dispatcher.stream, []
 
         def stream(call):
-            if streams:
-                return streams.pop()
-            made = scripted(call)
-            asyncio.get_running_loop().call_later(0.01, slow.set_result, echo(call))
-            return made
+            if held:
+                asyncio.get_running_loop().call_later(0.01, held[0].play)
+                return scripted(call)
+            held.append(Script(call, [echo(call)]))
+            return held[0].pending
 
         house.dispatcher.stream = stream
         house.dispatcher.script = lambda call: [echo(call)] * 2
         _, found = await self.rpc(house, self.request(1), self.request(2))
         order = [m.infer_response.parameters["triton_final_response"].bool_param for m in found]
         assert order == [False, True, True]
+        assert [m.infer_response.id for m in found] == ["2", "2", "1"]
 
     async def test_an_idle_stream_ends_when_the_gateway_drains(self, house):
         wire = Wire(body(framed(self.request(1).SerializeToString()), more=True))
@@ -233,14 +215,13 @@ class TestStream:
         assert len(wire.answer.messages) == 1
 
     async def test_a_draining_stream_answers_what_it_has_first(self, house):
-        slow = asyncio.get_running_loop().create_future()
+        held = []
 
-        class Slow(FakeStream):
-            async def __anext__(self):
-                await slow
-                return await super().__anext__()
+        def stream(call):
+            held.append(Script(call, [echo(call)]))
+            return held[0].pending
 
-        house.dispatcher.stream = lambda call: Slow([echo(call)], False)
+        house.dispatcher.stream = stream
         wire = Wire(body(framed(self.request(1).SerializeToString()), more=True))
         running = asyncio.ensure_future(house.front(scope(S + "ModelStreamInfer"), wire.receive, wire.send))
         for _ in range(10):
@@ -249,7 +230,7 @@ class TestStream:
         for _ in range(10):
             await asyncio.sleep(0)
         assert not running.done()
-        slow.set_result(None)
+        held[0].play()
         await running
         assert (len(wire.answer.messages), wire.answer.code) == (1, 14)
 

@@ -46,7 +46,7 @@ class OipGrpcFrontend:
         """Returns the methods; those that are not served say why."""
         served = {
             "ModelInfer": Method(self._infer, keeps_deadline=True, direct=self._begin),  # the dispatcher does
-            "ModelStreamInfer": Method(self._streams.run, client_stream=True, server_stream=True),
+            "ModelStreamInfer": Method(self._streams.begin, client_stream=True, server_stream=True, pushes=True),
             "ServerLive": unary(pb.ServerLiveRequest, self._live),
             "ServerReady": unary(pb.ServerReadyRequest, self._ready),
             "ServerMetadata": unary(pb.ServerMetadataRequest, self._server_metadata),

@@ -1,0 +1,76 @@
+"""The response stream of a call whose handler pushes: messages leave without a task, those that wait together.
+
+Made by `exchange`, used by handlers.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+Pull = Callable[[], Sequence[bytes]]
+Write = Callable[[Sequence[bytes]], Awaitable[None]]
+
+
+class Outlet:
+    """Takes messages from `pull` and gives them to `write`, whenever there are news and the caller keeps up.
+
+    What there is at the end of a turn of the event loop leaves in one chunk. As long as the front door has not taken
+    the chunk before nothing is pulled: whoever holds the messages bounds how many may wait.
+    """
+
+    __slots__ = ("_closed", "_due", "_loop", "_moving", "_pull", "_waiting", "_write")
+
+    def __init__(self, write: Write) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._write = write
+        self._pull: Pull = tuple
+        self._moving: asyncio.Future[None] | None = None
+        self._due = self._waiting = self._closed = False
+
+    def open(self, pull: Pull) -> None:
+        """Sets where messages come from: `pull` gives, and forgets, what can be sent now. It never raises."""
+        self._pull = pull
+
+    def news(self) -> None:
+        """Says that there may be something to pull. Never pulls from within."""
+        if not self._due:
+            self._due = True
+            self._loop.call_soon(self._flush)
+
+    async def finish(self) -> None:
+        """Sends what is left, at the pace of the caller, and closes."""
+        while self._moving is not None and not self._moving.done():
+            await asyncio.wait([self._moving])
+        self._flush()
+        self.close()
+
+    def close(self) -> None:
+        """Pulls nothing any more."""
+        self._closed = True
+        if self._moving is not None:
+            self._moving.add_done_callback(_heard)
+
+    def _flush(self) -> None:
+        self._due = False
+        moving = self._moving
+        if self._closed or self._waiting:
+            return
+        if moving is not None:
+            if not moving.done():
+                self._waiting = True
+                moving.add_done_callback(self._moved)
+                return
+            _heard(moving)
+        messages = self._pull()
+        if messages:
+            sent = self._write(messages)
+            self._moving = sent if isinstance(sent, asyncio.Future) else asyncio.ensure_future(sent)
+
+    def _moved(self, moving: "asyncio.Future[None]") -> None:
+        self._waiting = False
+        self._flush()
+
+
+def _heard(moving: "asyncio.Future[None]") -> None:
+    """A caller who went away is noticed elsewhere; but asyncio logs exceptions that nobody has looked at."""
+    if not moving.cancelled():
+        moving.exception()
