@@ -1,7 +1,7 @@
 """Clients that take more than they should, on raw sockets, and one that behaves beside them.
 
-`python -m tests.mesh.attacks ADDRESS` is the latter: a process of its own, so that the attackers' work does not count as
-its waiting.
+`python -m tests.mesh.attacks ADDRESS` is the latter: a process of its own, so that the attackers' work does not count
+as its waiting.
 """
 
 import contextlib

@@ -85,9 +85,8 @@ def overload_manager(config: GatewayConfig) -> dict[str, Any]:
     First what is free goes back to the system, then the streams that hold most are reset (their readers are slow), then
     new calls are answered UNAVAILABLE, then new connections are closed.
     """
-    heap = _extension(
-        _HEAP, "resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=config.max_memory_bytes - BESIDE_HEAP
-    )
+    size = config.max_memory_bytes - BESIDE_HEAP
+    heap = _extension(_HEAP, "resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=size)
     open_ = _extension(
         _CONNECTIONS,
         "resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from infermesh.errors import ConfigError
-from infermesh.gateway import control, envoy, farewell
+from infermesh.gateway import control, envoy, farewell, protection
 from infermesh.gateway.admin import Admin
-from infermesh.gateway.config import GatewayConfig
+from infermesh.gateway.config import ClientLimits, GatewayConfig
 from infermesh.mesh.config import LogConfig, ProcessConfig, load
 from infermesh.mesh.health import Health
 
@@ -35,6 +35,11 @@ class TestConfig:
             (["--listen", "nowhere"], "listen"),
             (["--concurrency", "0"], "concurrency"),
             (["--max-body-bytes", "many"], "max_body_bytes"),
+            (["--max-memory-bytes", "1000000000"], "max_memory_bytes: expected at least"),
+            (["--clients-stall-timeout", "0"], "clients.stall_timeout"),
+            (["--clients-max-ratio", "1"], "clients.max_ratio"),
+            (["--clients-min-rate", "-1"], "clients.min_rate"),
+            (["--clients-max-streams", "none"], "clients.max_streams"),
             (["--scheduler", "host"], "scheduler"),
             (["--nonsense", "1"], "--nonsense"),
             (["--log-level", "loud"], "log.level"),
@@ -70,6 +75,21 @@ class TestBootstrap:
         assert manager["codec_type"] == "AUTO"
         assert manager["request_timeout"] == "0s"
         assert "access_log" not in manager
+
+    def test_what_clients_may_take_is_set(self):
+        limits = ClientLimits(max_connections=7, max_streams=5, stall_timeout=1.5, ping_interval=3)
+        tree, manager = self.tree(clients=limits, max_memory_bytes=1 << 31), self.manager(clients=limits)
+        assert (manager["stream_idle_timeout"], manager["stream_flush_timeout"]) == ("1.500s", "1.500s")
+        assert manager["http2_protocol_options"]["max_concurrent_streams"] == 5
+        assert manager["http2_protocol_options"]["connection_keepalive"]["interval"] == "3.000s"
+        connections, heap = (m["typed_config"] for m in tree["overload_manager"]["resource_monitors"][:2])
+        assert connections["max_active_downstream_connections"] == 7
+        assert heap["max_heap_size_bytes"] < 1 << 31
+
+    def test_what_may_be_held_fits_into_the_memory(self):
+        limits = protection.requests(config(max_memory_bytes=1 << 30, max_body_bytes=1 << 20))
+        assert limits.message == 1 << 20
+        assert limits.message < 4 * limits.held < 1 << 30
 
     def test_runs_the_app(self):
         (filter_,) = self.manager()["http_filters"]

@@ -98,10 +98,9 @@ class Inbound:
             self._ended = True
             self._broken = Cancelled("the caller went away within its request")
             self._gone()
-        elif self._feed(event.get("body", b"")):
-            if not event.get("more_body", False):
-                self._ended = True
-                watch(self._receive, self._gone)
+        elif self._feed(event.get("body", b"")) and not event.get("more_body", False):
+            self._ended = True
+            watch(self._receive, self._gone)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
