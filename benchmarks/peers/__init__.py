@@ -4,11 +4,28 @@
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from benchmarks.peers.peer import Peer, PeerError, Serving
 from benchmarks.peers.wire import Grpc, Http, http_json
 
 __all__ = ["Peer", "PeerError", "Serving", "peers"]
+
+
+RAY_SERVE: Final = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_HAPROXY_NBTHREAD": "2",
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    "RAY_SERVE_HAPROXY_METRICS_PORT": "{ports[1]}",
+    "RAY_SERVE_HAPROXY_STATS_PORT": "{ports[2]}",
+    "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": "{folder}/haproxy.cfg",
+    "RAY_SERVE_HAPROXY_SOCKET_PATH": "{folder}/admin.sock",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": "{folder}",
+    "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": "{folder}/server-state",
+}
+"""Its throughput mode, with HAProxy as its front, which keeps its files and ports where no other one looks."""
 
 
 def peers() -> Sequence[Peer]:
@@ -22,5 +39,5 @@ def peers() -> Sequence[Peer]:
         Peer("pytriton", "other", Grpc()),
         Peer("litserve", "other", http_json("/predict", lambda x: {"x": x}, lambda answer: answer["logits"])),
         Peer("bentoml", "other", http_json("/predict", lambda x: {"x": [x]}, lambda answer: answer)),
-        Peer("ray_serve", "other", Http("/predict")),
+        Peer("ray_serve", "other", Http("/predict"), RAY_SERVE),
     )

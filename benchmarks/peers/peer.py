@@ -44,9 +44,9 @@ class Serving:
         """Returns the CPU seconds that all of its processes have used."""
         return self.tree.cpu()
 
-    def h2load(self, in_flight: int, seconds: int) -> list[str]:
-        """Returns the command that keeps `in_flight` requests in flight for that long, from one thread."""
-        return ["h2load", "-t", "1", "-D", str(seconds), *self.wire.load(self.address, self.body, in_flight)]
+    def h2load(self, in_flight: int, seconds: float) -> list[str]:
+        """Returns the command, `h2load` first, that keeps `in_flight` requests in flight for that long."""
+        return ["h2load", "-D", f"{seconds * 1000:.0f}ms", *self.wire.load(self.address, self.body, in_flight)]
 
     def check(self) -> None:
         """Asks for the logits of two rows. Raises PeerError when an answer is missing or wrong."""
@@ -64,7 +64,8 @@ class Serving:
 @dataclass(frozen=True)
 class Peer:
     """A peer: `name` is its folder here, with `requirements.txt` and `serve.py`, which is given its port and four
-    free ones; `variables` are set in its environment. `group` says which goal it belongs to.
+    free ones; `variables` are set in its environment, with `{ports[1]}`, the second of those, and `{folder}`, its own
+    temporary one, filled in. `group` says which goal it belongs to.
     """
 
     name: str
@@ -110,7 +111,7 @@ class Peer:
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(HERE / "model"),
             "OMP_NUM_THREADS": "1",
-            **self.variables,
+            **{key: value.format(ports=ports, folder=folder) for key, value in self.variables.items()},
         }
         command = [str(python), str(HERE / self.name / "serve.py"), *map(str, ports)]
         return subprocess.Popen(

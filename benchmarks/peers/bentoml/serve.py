@@ -13,7 +13,7 @@ from mlp import predict
 @bentoml.service(workers=2)
 class Mlp:
     @bentoml.api(batchable=True, max_batch_size=64)
-    def predict(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    async def predict(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return predict(np.asarray(x, np.float32))
 
 

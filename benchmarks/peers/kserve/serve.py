@@ -1,5 +1,6 @@
 """KServe's Python server: gRPC (Open Inference Protocol), no batching (its batcher is a sidecar written in Go)."""
 
+import logging
 import sys
 
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
@@ -21,4 +22,6 @@ class Mlp(Model):
 if __name__ == "__main__":
     model = Mlp("mlp")
     model.load()
-    ModelServer(http_port=int(sys.argv[2]), grpc_port=int(sys.argv[1])).start([model])
+    logging.disable(logging.INFO)  # a line for each request otherwise
+    server = ModelServer(http_port=int(sys.argv[2]), grpc_port=int(sys.argv[1]), enable_latency_logging=False)
+    server.start([model])

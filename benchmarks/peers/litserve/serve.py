@@ -1,4 +1,4 @@
-"""LitServe: two model processes behind its HTTP front, JSON in and out (its default), dynamic batching."""
+"""LitServe: two HTTP processes before one of the model, JSON in and out (its default), dynamic batching."""
 
 import sys
 from typing import Any
@@ -33,5 +33,6 @@ class Mlp(litserve.LitAPI):
 
 if __name__ == "__main__":
     api = Mlp(max_batch_size=64, batch_timeout=0.001)
-    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=2, fast_queue=True)
-    server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, fast_queue=True)
+    address = {"host": "127.0.0.1", "port": int(sys.argv[1])}
+    server.run(**address, num_api_servers=2, generate_client_file=False, log_level="warning")

@@ -1,4 +1,4 @@
-"""MLServer: gRPC (Open Inference Protocol), a pool of two inference processes, adaptive batching."""
+"""MLServer: gRPC (Open Inference Protocol), inference in the server's own process, no batching."""
 
 import json
 import os
@@ -24,8 +24,8 @@ class Mlp(MLModel):
 if __name__ == "__main__":
     grpc_port, http_port, metrics_port = map(int, sys.argv[1:4])
     ports = {"host": "127.0.0.1", "grpc_port": grpc_port, "http_port": http_port, "metrics_port": metrics_port}
-    Path("settings.json").write_text(json.dumps({**ports, "parallel_workers": 2, "debug": False}))
-    model = {"name": "mlp", "implementation": "serve.Mlp", "max_batch_size": 64, "max_batch_time": 0.001}
+    Path("settings.json").write_text(json.dumps({**ports, "parallel_workers": 0, "debug": False}))
+    model = {"name": "mlp", "implementation": "serve.Mlp"}
     Path("model-settings.json").write_text(json.dumps(model))
     os.environ["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
     os.execvp("mlserver", ["mlserver", "start", "."])

@@ -1,4 +1,4 @@
-"""mosec: its Rust front and two Python workers, float32 bytes in and out, dynamic batching."""
+"""mosec: its Rust front and one Python worker, float32 bytes in and out, dynamic batching."""
 
 import os
 import sys
@@ -23,5 +23,5 @@ class Mlp(Worker):
 if __name__ == "__main__":
     os.environ.update(MOSEC_ADDRESS="127.0.0.1", MOSEC_PORT=sys.argv[1], MOSEC_LOG_LEVEL="warning")
     server = Server()
-    server.append_worker(Mlp, num=2, max_batch_size=64, max_wait_time=1)
+    server.append_worker(Mlp, num=1, max_batch_size=64, max_wait_time=1)
     server.run()

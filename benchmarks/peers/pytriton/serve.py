@@ -1,4 +1,4 @@
-"""PyTriton: Triton's gRPC front, two Python instances, dynamic batching."""
+"""PyTriton: Triton's gRPC front, one Python instance, dynamic batching."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ if __name__ == "__main__":
     with Triton(config=ports, workspace=Path("workspace").absolute()) as triton:
         triton.bind(
             "mlp",
-            infer_func=[infer, infer],
+            infer_func=infer,
             inputs=[Tensor(name="x", dtype=np.float32, shape=(FEATURES,))],
             outputs=[Tensor(name="logits", dtype=np.float32, shape=(CLASSES,))],
             config=ModelConfig(max_batch_size=128, batcher=DynamicBatcher(max_queue_delay_microseconds=1000)),
