@@ -95,7 +95,7 @@ async def test_concurrent_calls_share_bundles() -> None:
         await asyncio.gather(*(mesh.infer(b"x") for _ in range(64)))
 
     assert sum(len(bundle.items) for bundle in worker.bundles) == 64
-    assert len(worker.bundles) == 1
+    assert len(worker.bundles) <= 3  # the first call does not wait for the others
 
 
 async def test_no_call_fails_when_a_worker_dies_in_the_middle_of_5000() -> None:

@@ -58,6 +58,7 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
             await send({"type": "lifespan.startup.complete"})
             await receive()
             telling.cancel()
+            life.cancel()
             await line.close()
     except Exception as error:
         structlog.get_logger(__name__).error("the app failed", exc_info=error)

@@ -21,7 +21,10 @@ class ServeStream(Protocol):
         ...
 
     async def write(self, bundle: WorkBundle) -> None:
-        """Sends a bundle; returns when the next may be sent. Raises WorkerLost once the stream has ended."""
+        """Sends a bundle; returns when the next may be sent. Awaits futures only, see `Writer`.
+
+        Raises WorkerLost once the stream has ended.
+        """
         ...
 
     async def close(self) -> None:

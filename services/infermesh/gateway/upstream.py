@@ -13,6 +13,7 @@ from infermesh.gateway.ledger import Ledger, Sink
 from infermesh.gateway.liveness import Liveness
 from infermesh.gateway.streams import Connect, ServeStream
 from infermesh.mesh.backoff import Backoff
+from infermesh.mesh.writer import Writer
 from infermesh.v1.worker_service_pb2 import WorkBundle
 
 log = structlog.get_logger(__name__)
@@ -30,9 +31,9 @@ class WorkerKey:
 class Link:
     """Keeps one stream to a worker open, for as long as `run` runs.
 
-    `calls` is what the stream carries. `live` is True from the worker's first bundle on until the stream breaks. What
-    is sent within one turn of the loop, or while an earlier bundle is still being written, leaves in one bundle; there
-    is no timer.
+    `calls` is what the stream carries. `live` is True from the worker's first bundle on until the stream breaks. A call
+    that finds none under way leaves at once; what is sent within one turn of the loop else, or while an earlier bundle
+    is still being written, leaves in one bundle. There is no timer.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Link:
         self._connect = connect
         self._connect_timeout = limits.connect_timeout
         self._backoff = Backoff(rng.random, first=0.05)
-        self._wake: asyncio.Future[None] | None = None
+        self._writer: Writer[WorkBundle] | None = None
         self._retired = False
         self._idle = asyncio.Event()
 
@@ -56,12 +57,13 @@ class Link:
         self._news()
 
     def _news(self) -> None:
-        """Wakes the writer if it sleeps; ends a retired link that has no call left."""
-        wake = self._wake
-        if wake is not None:
-            self._wake = None
-            if not wake.done():
-                wake.set_result(None)
+        """Has the writer look; ends a retired link that has no call left."""
+        writer = self._writer
+        if writer is not None:
+            if len(self.calls) > 1:
+                writer.news()
+            else:  # nothing to wait for that could leave with it
+                writer.flush()
         if self._retired and not len(self.calls):
             self._idle.set()
 
@@ -91,9 +93,9 @@ class Link:
         try:
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(self._read(stream))
-                others = [tasks.create_task(self._write(stream)), tasks.create_task(self._idle.wait())]
-                others.append(tasks.create_task(self._liveness.watch()))
-                await asyncio.wait((reader, others[1]), return_when=asyncio.FIRST_COMPLETED)
+                others = [tasks.create_task(self._idle.wait()), tasks.create_task(self._liveness.watch())]
+                others.append(tasks.create_task(self._write(stream)))
+                await asyncio.wait((reader, others[0]), return_when=asyncio.FIRST_COMPLETED)
                 for task in (reader, *others):
                     task.cancel()
         except* Exception:
@@ -123,14 +125,18 @@ class Link:
             return WorkerLost(f"the worker at {self.key.address} did not tell its load in time")
 
     async def _write(self, stream: ServeStream) -> None:
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         try:
             await stream.write(WorkBundle(gateway=self._gateway))
-            while True:
-                while self.calls.to_write():
-                    await stream.write(self.calls.take())
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
+            self._writer = Writer(self._take, stream.write, failed.set_exception)
+            self._writer.flush()
+            await failed
         except WorkerLost:
             return  # the reader notices, too, and says why
         finally:
-            self._wake = None
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+
+    def _take(self) -> WorkBundle | None:
+        return self.calls.take() if self.calls.to_write() else None

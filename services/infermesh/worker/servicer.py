@@ -22,45 +22,38 @@ class WorkerServicer:
 
     def __init__(self, serving: Serving, clock: Clock, tracer: Tracer) -> None:
         self._serving, self._clock, self._tracer = serving, clock, tracer
-        self._streams: dict[GatewayStream, asyncio.Event] = {}
+        self._streams: dict[GatewayStream, None] = {}
         self._log = structlog.get_logger(__name__)
 
-    async def Serve(self, requests: AsyncIterator[pb.WorkBundle], context: Any) -> AsyncIterator[pb.ResultBundle]:
+    async def Serve(self, requests: AsyncIterator[pb.WorkBundle], context: Any) -> None:
         """Answers bundles of work until the gateway closes its side, or `stop`."""
         stream = GatewayStream(self._serving, self._clock, self._tracer, lambda: len(self._streams))
-        ended = asyncio.Event()
-        self._streams[stream] = ended
-        self._share()
-        # grpc may leave this generator where it is when the caller goes away: then only the callback runs in time
+        # grpc may leave this coroutine where it is when the caller goes away: then only the callback runs in time
         context.add_done_callback(lambda _: self._drop(stream))
-        reader = asyncio.create_task(self._read(requests, stream, ended))
+        reader = asyncio.create_task(self._read(requests, stream))
         try:
-            while True:
-                bundle = stream.bundle()
-                if bundle is not None:
-                    yield bundle
-                elif ended.is_set() and not stream.busy:
-                    break
-                else:
-                    await stream.wait()
+            self._streams[stream] = None
+            self._share()
+            stream.open(context.write)
+            await stream.ended()
             if reader.done():
                 reader.result()  # a fault of ours in there must not look like the gateway's goodbye
         finally:
             reader.cancel()
             self._drop(stream)
 
-    async def _read(self, requests: AsyncIterator[pb.WorkBundle], stream: GatewayStream, ended: asyncio.Event) -> None:
+    async def _read(self, requests: AsyncIterator[pb.WorkBundle], stream: GatewayStream) -> None:
         try:
             async for bundle in requests:
                 if bundle.gateway:
                     self._log.info("gateway connected", gateway=bundle.gateway)
                 stream.take(bundle)
         finally:
-            ended.set()
-            stream.wake()
+            stream.end()
 
     def _drop(self, stream: GatewayStream) -> None:
-        if self._streams.pop(stream, None) is not None:
+        if stream in self._streams:
+            del self._streams[stream]
             stream.close()
             self._share()
 
@@ -71,9 +64,8 @@ class WorkerServicer:
 
     def stop(self) -> None:
         """Ends every stream as soon as what is under way on it has been answered."""
-        for stream, ended in self._streams.items():
-            ended.set()
-            stream.wake()
+        for stream in self._streams:
+            stream.end()
 
 
 def add_to_server(servicer: WorkerServicer, server: grpc.aio.Server) -> None:

@@ -5,14 +5,16 @@ loop travel together, and while a bundle is being written the next one grows.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from math import inf
+from typing import Any
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
 from infermesh.errors import InvalidInput, NotReady, Unsupported
 from infermesh.mesh import status, telemetry
 from infermesh.mesh.clock import Clock
+from infermesh.mesh.writer import Writer
 from infermesh.v1 import worker_service_pb2 as pb
 from infermesh.worker.calls import Call
 from infermesh.worker.models import ONLY_STREAMED, HeldModel
@@ -20,7 +22,7 @@ from infermesh.worker.serving import Serving
 
 
 class GatewayStream:
-    """The worker's end of a stream. `wait` and `bundle` belong to its one writer."""
+    """The worker's end of a stream. Open it once; once ended, it is over when all that was under way is answered."""
 
     def __init__(self, serving: Serving, clock: Clock, tracer: Tracer, streams: Callable[[], int]) -> None:
         """`streams` tells how many streams share the credit."""
@@ -28,26 +30,37 @@ class GatewayStream:
         self._calls: dict[int, tuple[HeldModel, Call]] = {}
         self._results: list[pb.ResultItem] = []
         self._stale: dict[str, None] = {model.target: None for model in serving}
-        self._wake = asyncio.Event()
-        self._wake.set()  # the worker speaks first
+        self._writer: Writer[pb.ResultBundle] | None = None
+        self._ending = False
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._said_draining = False
         self._told: dict[str, int] = {}  # revisions of what is held against requests
         self._probe = 0
         self._forget = serving.listen(self.touch)
 
+    def open(self, write: Callable[[pb.ResultBundle], Coroutine[Any, Any, None]]) -> None:
+        """Begins to write; the worker speaks first."""
+        self._writer = Writer(self._next, write, self._fail)
+        self._news()
+
+    def end(self) -> None:
+        """Has the stream end once what is under way on it has been answered and sent."""
+        self._ending = True
+        self._news()
+
+    async def ended(self) -> None:
+        """Returns at the end of the stream. Raises what writing failed with."""
+        await self._ended
+
     def touch(self, model: HeldModel) -> None:
         """Marks the load of a model to be sent again."""
         self._stale[model.target] = None
-        self._wake.set()
+        self._news()
 
     def touch_all(self) -> None:
         """Marks every load to be sent again."""
         for model in self._serving:
             self.touch(model)
-
-    def wake(self) -> None:
-        """Has the writer look again."""
-        self._wake.set()
 
     @property
     def busy(self) -> bool:
@@ -57,6 +70,8 @@ class GatewayStream:
     def close(self) -> None:
         """Drops the calls of a gateway that has gone."""
         self._forget()
+        if self._writer is not None:
+            self._writer.close()
         for model, call in self._calls.values():
             model.cancel(call)
         self._calls.clear()
@@ -68,7 +83,7 @@ class GatewayStream:
         if bundle.probe:
             self._probe = bundle.probe
             self.touch_all()
-            self.wake()  # touching wakes, too, but there may be no model
+            self._news()  # touching does that, too, but there may be no model
         for item in bundle.items:
             if item.kind == pb.WorkItem.CANCEL:
                 self._cancel(item.id)
@@ -138,15 +153,18 @@ class GatewayStream:
             item = _failure(call.tag, call.error, call.not_started)
         self._results.append(item)
         self._stale[model.target] = None
-        self._wake.set()
+        if self._calls or self._writer is None:
+            self._news()
+        else:  # nothing to wait for that could leave with it
+            self._writer.flush()
 
     def _emitted(self, call: Call, response: bytes) -> None:
         self._results.append(pb.ResultItem(id=call.tag, payload=response))
-        self._wake.set()
+        self._news()
 
     def _refuse(self, number: int, error: BaseException, not_started: bool = False) -> None:
         self._results.append(_failure(number, error, not_started))
-        self._wake.set()
+        self._news()
 
     def _traced(self, item: pb.WorkItem, model: HeldModel) -> Callable[[Call], None]:
         parent = telemetry.extract(item.traceparent, item.tracestate)
@@ -163,13 +181,22 @@ class GatewayStream:
 
         return finish
 
-    async def wait(self) -> None:
-        """Returns once there is something to send."""
-        await self._wake.wait()
+    def _news(self) -> None:
+        if self._writer is not None:
+            self._writer.news()
+
+    def _next(self) -> pb.ResultBundle | None:
+        bundle = self.bundle()
+        if bundle is None and self._ending and not self.busy and not self._ended.done():
+            self._ended.set_result(None)
+        return bundle
+
+    def _fail(self, error: Exception) -> None:
+        if not self._ended.done():
+            self._ended.set_exception(error)
 
     def bundle(self) -> pb.ResultBundle | None:
         """Returns what has accumulated since the last bundle; None if that is nothing."""
-        self._wake.clear()
         draining = self._serving.draining
         if not (self._results or self._stale or self._probe or draining != self._said_draining):
             return None

@@ -45,11 +45,10 @@ class Setting:
         return found
 
     async def bundle(self) -> pb.ResultBundle:
-        while True:
-            await asyncio.wait_for(self.stream.wait(), 5)
-            bundle = self.stream.bundle()
-            if bundle is not None:
-                return bundle
+        async with asyncio.timeout(5):
+            while (bundle := self.stream.bundle()) is None:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        return bundle
 
 
 def item(number: int, value: float = 1.0, **fields: Any) -> pb.WorkItem:
@@ -208,7 +207,6 @@ async def test_draining_is_said_once_even_without_other_news() -> None:
     await setting.bundle()
     setting.serving.drain()
     assert (await setting.bundle()).draining
-    setting.stream.wake()
     assert setting.stream.bundle() is None
     setting.take(item(1))
     bundle = await setting.bundle()
@@ -222,7 +220,6 @@ async def test_draining_is_said_by_a_worker_that_holds_nothing() -> None:
     first = stream.bundle()
     assert first is None or not first.draining
     serving.drain()
-    stream.wake()
     said = stream.bundle()
     assert said is not None
     assert said.draining

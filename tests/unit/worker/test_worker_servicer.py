@@ -16,6 +16,12 @@ from tests.unit.worker.worker_fakes import Clock, FakeRunner, held, request_of, 
 class Context:
     """The part of a gRPC context that is used."""
 
+    def __init__(self) -> None:
+        self.written: asyncio.Queue[pb.ResultBundle] = asyncio.Queue()
+
+    async def write(self, bundle: pb.ResultBundle) -> None:
+        self.written.put_nowait(bundle)
+
     def add_done_callback(self, callback: Callable[[Any], None]) -> None:
         self.done = callback
 
@@ -31,7 +37,8 @@ class Caller:
         self.model.attach(self.runner)
         self.servicer = WorkerServicer(self.serving, clock, NoOpTracer())
         self.requests: asyncio.Queue[pb.WorkBundle] = asyncio.Queue()
-        self.results = self.servicer.Serve(self._requests(), Context())
+        self.context = Context()
+        self.serve = asyncio.create_task(self.servicer.Serve(self._requests(), self.context))
 
     async def _requests(self) -> AsyncIterator[pb.WorkBundle]:
         while True:
@@ -40,12 +47,13 @@ class Caller:
     async def rest(self) -> list[pb.ResultBundle]:
         """Returns everything until the stream ends, which must be soon."""
         async with asyncio.timeout(5):
-            return [bundle async for bundle in self.results]
+            await self.serve
+        return [self.context.written.get_nowait() for _ in range(self.context.written.qsize())]
 
 
 async def test_a_stop_ends_a_stream_that_has_news() -> None:
     caller = Caller()
-    await anext(caller.results)
+    await caller.context.written.get()
     caller.serving.drain()  # the news
     caller.servicer.stop()
     assert [bundle.draining for bundle in await caller.rest()] == [True]
@@ -53,7 +61,7 @@ async def test_a_stop_ends_a_stream_that_has_news() -> None:
 
 async def test_a_stop_waits_for_what_is_under_way() -> None:
     caller = Caller()
-    await anext(caller.results)
+    await caller.context.written.get()
     item = pb.WorkItem(id=1, kind=pb.WorkItem.INFER, target="d/1", payload=request_of().SerializeToString())
     caller.requests.put_nowait(pb.WorkBundle(items=[item]))
     await turns()
