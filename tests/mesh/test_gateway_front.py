@@ -158,6 +158,70 @@ def test_a_call_that_never_ends_is_cut_when_the_time_is_up(tmp_path: Path) -> No
         assert "drain timed out" in running.log()
 
 
+class IdleConnection:
+    """A client that speaks bare HTTP/2, to see what is done to it while it asks for nothing."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._socket = socket.create_connection((host, int(port)), 10)
+        self._socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        self.send(4, 0)  # SETTINGS
+        self._buffer = b""
+
+    def send(self, kind: int, flags: int, stream: int = 0, payload: bytes = b"") -> None:
+        head = len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big")
+        self._socket.sendall(head + payload)
+
+    def ask(self, path: str) -> None:
+        """Sends a call with an empty message, as stream 1."""
+        fields = {
+            b":path": path.encode(),
+            b":authority": b"x",
+            b"content-type": b"application/grpc",
+            b"te": b"trailers",
+        }
+        block = b"\x83\x86"  # POST, http
+        for name, value in fields.items():
+            block += b"\x00" + bytes([len(name)]) + name + bytes([len(value)]) + value
+        self.send(1, 4, 1, block)
+        self.send(0, 1, 1, bytes(5))
+
+    def next(self) -> tuple[int, int, bytes] | None:
+        """Returns kind, flags and payload of the next frame; None at the end."""
+        while len(self._buffer) < 9 or len(self._buffer) < 9 + int.from_bytes(self._buffer[:3], "big"):
+            more = self._socket.recv(65_536)
+            if not more:
+                self._socket.close()
+                return None
+            self._buffer += more
+        end = 9 + int.from_bytes(self._buffer[:3], "big")
+        frame, self._buffer = self._buffer[:end], self._buffer[end:]
+        return frame[3], frame[4], frame[9:]
+
+    def until(self, kind: int) -> bytes:
+        """Returns the payload of the next frame of a kind."""
+        while (frame := self.next()) is not None:
+            if frame[0] == kind:
+                return frame[2]
+        raise AssertionError("the connection was closed before")
+
+
+def test_an_idle_connection_is_told_to_go_before_it_is_closed(tmp_path: Path) -> None:
+    goaway, data = 7, 0
+    with gateway(tmp_path) as running:
+        connection = IdleConnection(running.wait_ready())
+        connection.until(4)
+        running.process.send_signal(signal.SIGTERM)
+        assert connection.until(goaway)[:4] == (2**31 - 1).to_bytes(4, "big"), "it may still ask"
+        connection.ask("/test.Process/Pid")  # by a client that has not read it yet
+        assert len(connection.until(data)) > 5
+        assert connection.until(goaway)[:4] == (1).to_bytes(4, "big"), "what came last is named"
+        while connection.next() is not None:
+            pass
+        assert running.process.wait(20) == 0
+        assert "drain timed out" not in running.log()
+
+
 def test_envoy_dies_with_its_supervisor(tmp_path: Path) -> None:
     with gateway(tmp_path) as running, grpc.insecure_channel(running.wait_ready()) as channel:
         pid = pid_of(channel)

@@ -18,7 +18,7 @@ DRAIN_TIMEOUT: Final = 1.0
 LONGEST: Final = DRAIN_TIMEOUT + 2.0
 """Seconds after which every client that listens knows: Envoy's look at the file, both GOAWAYs, the delayed close."""
 _LOOK: Final = "0.25s"
-_IDLE: Final = "0.1s"
+_IDLE: Final = "0.5s"  # HTTP/1 can't be told but by an answer: who asks again soon gets one
 _RESOURCE: Final = "envoy.resource_monitors.injected_resource"
 _ACTION: Final = "envoy.overload_actions.reduce_timeouts"
 
