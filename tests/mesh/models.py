@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from infermesh.client import signature
+
 WIDTH = 4
 ROW = np.arange(WIDTH, dtype=np.float32)[None]
 
@@ -73,3 +75,19 @@ def onnx_file(folder: Path, scale: float, ballast: int = 0) -> Path:
     path = folder / f"affine-{scale:g}{'-heavy' if ballast else ''}.onnx"
     onnx.save(model, path)
     return path
+
+
+def python_file(folder: Path, scale: float, seconds: float) -> Path:
+    """Writes a model that takes `seconds` for each batch, whatever its size, and no processor; returns its path.
+
+    Push it with `backend="python"` and `SIGNATURE`, to workers that were started with `--allow-python`.
+    """
+    path = folder / "model.py"
+    path.write_text(
+        "import time\n\n\nclass Model:\n    def infer(self, inputs):\n"
+        f"        time.sleep({seconds})\n        return {{'y': inputs['x'] * {scale} + 1}}\n"
+    )
+    return path
+
+
+SIGNATURE = signature(inputs={"x": ("FP32", [-1, WIDTH])}, outputs={"y": ("FP32", [-1, WIDTH])})

@@ -67,6 +67,16 @@ def queue_full(call: Call, limit: int, retry_after: float) -> Overloaded:
     )
 
 
+def hopeless(call: Call, wait: float) -> Overloaded:
+    """Returns the error of a call that would wait, about `wait` seconds, for an answer after its deadline."""
+    return Overloaded(
+        f"model '{call.deployment}': too many calls are waiting for this one to be answered by its deadline",
+        metadata={"model": call.deployment},
+        retry_after=max(0.1, wait),
+        reason="DEADLINE_UNREACHABLE",
+    )
+
+
 def memory_full(call: Call, limit: int, retry_after: float) -> Overloaded:
     """Returns the error of a call for which the gateway has no room left to wait in."""
     return Overloaded(

@@ -148,10 +148,22 @@ class Dispatcher:
                 refusal = admission.queue_full(call, limit, target.drain_time())
             elif self._directory.tally.bytes + len(call.payload) > limits.max_waiting_bytes:
                 refusal = admission.memory_full(call, limits.max_waiting_bytes, target.drain_time())
+            elif target.queue and call.deadline is not None:
+                refusal = self._foresee(pending, target)
         if refusal is not None:
             pending.fail(refusal)
         else:
             target.queue.push(pending)
+
+    def _foresee(self, pending: Pending, target: TargetState) -> MeshError | None:
+        """Returns why the call would wait in vain, or None."""
+        queue, forecast, now = target.queue, target.forecast, self._loop.time()
+        wait = forecast.wait(len(queue), now)
+        if forecast.too_late(pending.call, wait, now):  # at worst; now it pays to look closely
+            wait = forecast.wait(queue.ahead(pending), now)
+            if forecast.too_late(pending.call, wait, now):
+                return admission.hopeless(pending.call, wait)
+        return None
 
     def _unroutable(self, pending: Pending, error: MeshError) -> None:
         """Parks the call if its model was there a moment ago, or the routes are still to come, else ends it."""
@@ -247,16 +259,22 @@ class Dispatcher:
 
     def freed(self, target: TargetState) -> None:
         """Sends what waits for a target, as far as there is credit."""
-        queue, skipped = target.queue, []
+        queue, skipped, now = target.queue, [], self._loop.time()
         while queue and target.has_credit():
             pending = queue.pop()
+            if target.forecast.too_late(pending.call, 0.0, now):
+                pending.fail(admission.hopeless(pending.call, target.drain_time()))
+                continue
             lane = target.pick(pending.tried)
             if lane is not None:
+                target.forecast.left(now)
                 lane.ledger.send(lane, pending)
             else:  # it waits for a worker that it has not been to
                 skipped.append(pending)
         for pending in skipped:
             queue.push(pending)
+        if not queue:
+            target.forecast.emptied()
 
     def changed(self, target: TargetState) -> None:
         """Sends what waits for a target that is back, or begins to count the time that it is away."""

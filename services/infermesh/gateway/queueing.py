@@ -7,6 +7,7 @@ from itertools import count
 from infermesh.gateway.pending import Pending
 
 _NEVER = float("inf")
+_SAMPLE = 64
 
 
 class Tally:
@@ -54,6 +55,14 @@ class CallQueue:
             if pending.ticket == ticket:
                 self._left(pending)
                 return pending
+
+    def ahead(self, pending: Pending) -> int:
+        """Returns about how many calls would leave before this one if it were here."""
+        call = pending.call
+        place = (-call.priority, _NEVER if call.deadline is None else call.deadline, pending.arrival)
+        # the heap is no order, but entries taken at even distances are a fair sample of it
+        sample = self._heap[:: len(self._heap) // _SAMPLE + 1]
+        return round(self._length * sum(entry < place for entry in sample) / max(1, len(sample)))
 
     def remove(self, pending: Pending) -> None:
         """Takes a call out, which must be in this queue."""

@@ -9,6 +9,7 @@ import structlog
 
 from infermesh.gateway.balancing import BalancingPolicy, Candidate
 from infermesh.gateway.balancing.round_robin import choose as round_robin
+from infermesh.gateway.forecast import Forecast
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.queueing import CallQueue, Tally
 from infermesh.gateway.routes import TargetRoute
@@ -64,6 +65,7 @@ class TargetState:
         self.hopeful = True
         self.routed = True
         self.hold_timer: asyncio.TimerHandle | None = None
+        self.forecast = Forecast(stats)
         # True if calls are hedged or share answers; what most deployments don't want must cost them nothing
         self.special = False
         self.hedges: Hedges | None = None

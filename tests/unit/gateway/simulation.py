@@ -43,6 +43,7 @@ class SimWorker:
     outcome: Callable[[WorkItem], tuple[MeshError, bool] | None] = lambda item: None
     stall: Callable[[], float] = lambda: 0.0  # seconds that a call takes beside
     answer: Callable[[WorkItem], bytes] | None = None
+    compute_us: int = 7  # what it says that a call took
     write_seconds: float = 0.0  # time that one bundle takes to be written
     mute: bool = False  # says nothing on new streams
     frozen: bool = False  # reads and says nothing; what it has to do goes on when it thaws
@@ -180,7 +181,7 @@ class Session:
         payload = b"%s|%s|%s" % (self.worker.name.encode(), item.target.encode(), item.payload)
         if self.worker.answer is not None:
             payload = self.worker.answer(item)
-        result = ResultItem(id=item.id, payload=payload, final=final, queue_us=5, compute_us=7)
+        result = ResultItem(id=item.id, payload=payload, final=final, queue_us=5, compute_us=self.worker.compute_us)
         self.send(ResultBundle(results=[result], loads=[self.worker.load(item.target, self)]))
 
     def end(self) -> None:
