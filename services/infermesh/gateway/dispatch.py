@@ -149,21 +149,11 @@ class Dispatcher:
             elif self._directory.tally.bytes + len(call.payload) > limits.max_waiting_bytes:
                 refusal = admission.memory_full(call, limits.max_waiting_bytes, target.drain_time())
             elif target.queue and call.deadline is not None:
-                refusal = self._foresee(pending, target)
+                refusal = target.forecast.refusal(pending, target.queue, self._loop.time())
         if refusal is not None:
             pending.fail(refusal)
         else:
             target.queue.push(pending)
-
-    def _foresee(self, pending: Pending, target: TargetState) -> MeshError | None:
-        """Returns why the call would wait in vain, or None."""
-        queue, forecast, now = target.queue, target.forecast, self._loop.time()
-        wait = forecast.wait(len(queue), now)
-        if forecast.too_late(pending.call, wait, now):  # at worst; now it pays to look closely
-            wait = forecast.wait(queue.ahead(pending), now)
-            if forecast.too_late(pending.call, wait, now):
-                return admission.hopeless(pending.call, wait)
-        return None
 
     def _unroutable(self, pending: Pending, error: MeshError) -> None:
         """Parks the call if its model was there a moment ago, or the routes are still to come, else ends it."""

@@ -7,7 +7,11 @@ which leaves the workers to those that can, and tells the caller while he can st
 
 from typing import Final
 
+from infermesh.errors import MeshError
+from infermesh.gateway import admission
 from infermesh.gateway.calls import Call
+from infermesh.gateway.pending import Pending
+from infermesh.gateway.queueing import CallQueue
 from infermesh.gateway.stats import TargetStats
 
 _WINDOW: Final = 0.1  # seconds that a measurement takes at least
@@ -58,6 +62,15 @@ class Forecast:
     def wait(self, ahead: int, now: float) -> float:
         """Returns the seconds until a call is sent that has so many before it; 0 while that is not known."""
         return 0.0 if self._stale(now) else (ahead + 1) / self._pace
+
+    def refusal(self, pending: Pending, queue: CallQueue, now: float) -> MeshError | None:
+        """Returns why a call would wait in this queue in vain, or None."""
+        wait = self.wait(len(queue), now)
+        if self.too_late(pending.call, wait, now):  # at worst; now it pays to look closely
+            wait = self.wait(queue.ahead(pending), now)
+            if self.too_late(pending.call, wait, now):
+                return admission.hopeless(pending.call, wait)
+        return None
 
     def too_late(self, call: Call, wait: float, now: float) -> bool:
         """Tells whether a call that waits for `wait` seconds yet could not be answered by its deadline."""
