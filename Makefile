@@ -9,7 +9,7 @@ CALLS  := 1000000
 
 export TORCH_INDEX PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test unit mesh soak check lint types imports proto proto-check proto-lint format clean
+.PHONY: help setup demo up test unit mesh soak bench bench-quick check lint types imports proto proto-check proto-lint format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ mesh: $(READY) ## the tests that start real processes
 
 soak: $(READY) ## the long tests, for the night: CALLS=1000000 calls each
 	@$(PYTEST) -m soak --soak $(CALLS) $(ARGS)
+
+bench: $(READY) ## every figure about speed, beside other servers; writes benchmarks/results; half an hour, and more once
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(READY) ## the same with fewer repeats and only the fastest peers: less than five minutes
+	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
 check: lint types imports proto-check proto-lint ## everything that CI looks at beside the tests
 

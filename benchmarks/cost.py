@@ -19,6 +19,7 @@ from benchmarks.calls import Calls
 from benchmarks.pairs import Pairs, interleave
 from benchmarks.processes import Spent, Thread, thread_times
 from benchmarks.servers import System, echo, mesh
+from benchmarks.settings import Settings
 
 
 def describe(in_flight: int, pairs: Pairs) -> str:
@@ -29,6 +30,17 @@ def describe(in_flight: int, pairs: Pairs) -> str:
         f"{in_flight:4d} in flight: CPU {cost}, rate {rate}, p50 {p50}; echo {pairs.base(lambda r: r.cpu_us):.0f} us "
         f"{pairs.base(lambda r: r.rate):.0f}/s, mesh {pairs.other(lambda r: r.cpu_us):.0f} us "
         f"{pairs.other(lambda r: r.rate):.0f}/s, p50 {added:+.0f} us{'  noisy' if pairs.noisy else ''}"
+    )
+
+
+def compare(calls: Calls, base: System, other: System, in_flight: int, settings: Settings) -> Pairs:
+    """Returns pairs of runs against both systems, which are warm then."""
+    for system in (base, other):
+        calls.run(system, in_flight, 0.5)
+    return interleave(
+        lambda: calls.run(base, in_flight, settings.seconds),
+        lambda: calls.run(other, in_flight, settings.seconds),
+        settings.pairs,
     )
 
 
@@ -63,15 +75,13 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", action="store_true")
     options = parser.parse_args()
+    settings = Settings(options.pairs, options.seconds)
     served = models.mlp()
     with tempfile.TemporaryDirectory() as name, echo() as base, mesh(Path(name), served, options.workers) as other:
         calls = Calls(Path(name) / "body", served.request())
         served.check(calls.answer(other))
         for in_flight in map(int, options.in_flight.split(",")):
-            for system in (base, other):
-                calls.run(system, in_flight, 0.5)  # warm
-            runs = (lambda s=s, n=in_flight: calls.run(s, n, options.seconds) for s in (base, other))
-            print(describe(in_flight, interleave(*runs, options.pairs)), flush=True)
+            print(describe(in_flight, compare(calls, base, other, in_flight, settings)), flush=True)
             if options.threads:
                 print("\n".join(profile(calls, other, in_flight, options.seconds)), flush=True)
 

@@ -54,7 +54,8 @@ class Layer(torch.nn.Module):
         parts = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(h).chunk(3, dim=-1))
         mixed = functional.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
         h = self.norms[0](h + self.out(mixed))
-        return self.norms[1](h + self.down(functional.gelu(self.up(h))))
+        out: torch.Tensor = self.norms[1](h + self.down(functional.gelu(self.up(h))))
+        return out
 
 
 class Encoder(torch.nn.Module):
