@@ -22,7 +22,7 @@ from infermesh.gateway.framing.direct import Direct
 from infermesh.gateway.framing.exchange import Scope, Send
 from infermesh.gateway.framing.inbound import Receive
 from infermesh.gateway.front import Front
-from infermesh.mesh import log
+from infermesh.mesh import garbage, log
 from infermesh.mesh.health import Health
 
 FOLDER_VARIABLE: Final = "INFERMESH_FRONT_DOOR"
@@ -53,6 +53,7 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
             # twice a silent call is looked at before it would be cut
             life = asyncio.create_task(front.show_life(config.clients.stall_timeout / 3))
             scope["state"]["front"] = front
+            garbage.settle()
             line.say(control.READY)
             telling = asyncio.create_task(_tell_serving(health, line))
             await send({"type": "lifespan.startup.complete"})

@@ -78,7 +78,7 @@ class Direct:
         timeout = self.known.get(b"grpc-timeout")
         if timeout is not None:
             try:
-                self.deadline = asyncio.get_running_loop().time() + parse_timeout(timeout)
+                self.deadline = self._vigil.now() + parse_timeout(timeout)
             except InvalidInput as error:
                 self.fail(error)
                 return self
@@ -97,11 +97,12 @@ class Direct:
             yield from self._waiter
 
     def _arrived(self, future: "asyncio.Future[Event]") -> None:
-        event = event_of(future)
-        if event["type"] == "http.disconnect":
+        try:
+            event = future.result()
+            body: bytes = event["body"]
+        except (Exception, asyncio.CancelledError):  # what the caller's going away has instead of a body
             self._over()
             return
-        body: bytes = event["body"]
         size = len(body) - HEADER
         plain = not event["more_body"] and body[:1] == b"\0" and size <= self._guard.limits.message
         if not plain or int.from_bytes(body[1:HEADER], "big") != size:

@@ -18,12 +18,22 @@ class Lingering(Protocol):
 
 
 class Vigil:
-    """Calls `linger` of every call that is still under way after a while. One timer for all, none when idle."""
+    """Calls `linger` of every call that is still under way after a while. One timer for all, none when idle.
+
+    Belongs to the event loop that is running at the first `now`; asking which one it is costs a system call each time.
+    """
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._young: dict[Any, None] = {}
         self._older: dict[Any, None] = {}
         self._armed = False
+
+    def now(self) -> float:
+        """Returns the seconds of the event loop's clock."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop.time()
 
     def begin(self, call: Lingering) -> None:
         """Takes a call under watch."""

@@ -122,6 +122,8 @@ def _skip(data: bytes, at: int, tag: int, depth: int) -> int:
 
 
 def _text(name: str, value: bytes) -> str:
+    if not value:
+        return ""
     try:
         return value.decode()
     except UnicodeDecodeError as error:
