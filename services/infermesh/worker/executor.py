@@ -73,6 +73,10 @@ class Executor:
     def lose(self, error: MeshError) -> None:
         """Hears why the runner is gone; batches hear it themselves."""
 
+    def fits(self, calls: Sequence[Call]) -> bool:
+        """Tells whether calls may be sent beside what is under way."""
+        return True
+
     def cancel(self, call: Call) -> None:
         """Hears of a call that nobody waits for: its batch is executed all the same."""
 
@@ -132,18 +136,21 @@ class Executor:
 
     def _lost(self, batch: Batch, waiting: list[Call], error: WorkerLost) -> None:
         if isinstance(error, RunnerDied):
-            first = batch.calls[0]
-            if first.alone:
-                self._suspicion.convict(first.payload)
-            else:
-                self._suspicion.suspect([call.payload for call in batch.calls], error)
-            for call in waiting:
-                self.fail([call], self._suspicion.refusal(call.payload) or error)
+            self._accuse(batch.calls, error)
         elif self._parted:
             self.fail(waiting, error)
         else:
             for call in waiting:
                 self.refuse(call, error)  # it was behind what the runner died on
+
+    def _accuse(self, calls: Sequence[Call], death: RunnerDied) -> None:
+        """Ends calls that were executed when the runner died."""
+        if calls[0].alone:
+            self._suspicion.convict(calls[0].payload)
+        else:
+            self._suspicion.suspect([call.payload for call in calls], death)
+        for call in calls:
+            self.fail([call], self._suspicion.refusal(call.payload) or death)
 
     def _survived(self, batch: Batch) -> None:
         first = batch.calls[0]

@@ -10,7 +10,7 @@ from typing import Final
 import structlog
 
 from infermesh import errors
-from infermesh.errors import LoadFailed, MeshError, WorkerLost
+from infermesh.errors import LoadFailed, MeshError, RunnerDied, WorkerLost
 from infermesh.mesh.clock import Clock
 from infermesh.names import Target, parse, target_of
 from infermesh.v1 import model_pb2, worker_pb2
@@ -206,8 +206,10 @@ class Holding:
                 self._log.info("ready", seconds=round(self._load_seconds, 3), memory_bytes=self._memory_bytes)
                 self._set(State.READY)
             await asyncio.wait({runner.died})  # a plain await would cancel the future together with us
-            lost = WorkerLost(f"version '{self.target}': its runner died: {runner.died.result()}", retry_after=1.0)
-            self._log.error("runner died", reason=runner.died.result())
+            ended = runner.died.result()
+            text = f"version '{self.target}': its runner died: {ended}"
+            lost = RunnerDied(text, metadata={"ended": ended}, retry_after=1.0)
+            self._log.error("runner died", reason=ended)
             self._model.count_death()
             if not self._leave.is_set():
                 self._set(State.LOADING)

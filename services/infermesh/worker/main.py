@@ -59,7 +59,8 @@ async def main(argv: Sequence[str]) -> None:
         address = await bind(server, config.listen)
         registry = await stack.enter_async_context(connect(config.registry))
         scheduler = await stack.enter_async_context(connect(config.scheduler))
-        watch = DeviceWatch(info, detect, clock)
+        # a CPU stays one, whatever else is in the machine: there is no need to ask torch again
+        watch = DeviceWatch(info, partial(device.refreshed, info) if info.kind == "cpu" else detect, clock)
         known = LastKnown(Path(config.cache) / "last-known")
         source = RememberingSource(RegistrySource(registry), known)
         tools = _tools(config, source, cache, serving, measures, clock, info)

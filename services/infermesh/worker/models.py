@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 
-from infermesh.errors import DeadlineExceeded, MeshError, NotReady, Overloaded
+from infermesh.errors import DeadlineExceeded, MeshError, NotReady, Overloaded, RunnerDied, WorkerLost
 from infermesh.mesh.clock import Clock
 from infermesh.names import Target, target_of
 from infermesh.v1 import deployment_pb2, model_pb2
@@ -86,12 +86,16 @@ class HeldModel:
         self._changed(self)
 
     def detach(self, error: MeshError) -> None:
-        """Parts from the runner: calls that wait fail with `error` as not started, those under way end with it."""
-        self._open, self._away = False, error
+        """Parts from the runner: calls that wait fail with `error` as not started, those under way end with it.
+
+        RunnerDied makes those suspect that were under way.
+        """
+        away = WorkerLost(error.message, retry_after=error.retry_after) if isinstance(error, RunnerDied) else error
+        self._open, self._away = False, away
         self._executor.part()
         self._executor.lose(error)
         for call in self._queue.clear():
-            self._executor.refuse(call, self._quarantine(call) or error)
+            self._executor.refuse(call, self._quarantine(call) or away)
         self._look_idle()
         self._changed(self)
 
@@ -191,7 +195,7 @@ class HeldModel:
             if planned.late:
                 self._queue.take(planned.late)
                 self._expire(planned.late, now)
-            if not planned.batch:
+            if not planned.batch or not self._executor.fits(planned.batch):
                 wake = planned.wake
                 break
             self._queue.take(planned.batch)

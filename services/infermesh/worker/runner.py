@@ -250,7 +250,7 @@ class Runner:
         if self._closing or self._broken:
             return WorkerLost(f"the runner process ended: {text}")
         self._broken = True
-        return RunnerDied(f"the runner process ended: {text}", metadata={"ended": text.removeprefix("killed by ")})
+        return RunnerDied(f"the runner process ended: {text}", metadata={"ended": text})
 
     def _describe_end(self) -> str:
         status = self._process.get_returncode() if self._process is not None else None

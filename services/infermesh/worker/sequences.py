@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
-from infermesh.errors import DeadlineExceeded, Internal, MeshError
+from infermesh.errors import DeadlineExceeded, Internal, MeshError, RunnerDied, WorkerLost
 from infermesh.mesh.clock import Clock
 from infermesh.mesh.status import from_status
 from infermesh.v1 import runner_pb2
@@ -59,9 +59,17 @@ class Sequences(Executor):
 
     def lose(self, error: MeshError) -> None:
         """Ends every sequence with the error that says why the runner is gone."""
-        for running in list(self._running.values()):
+        lost = list(self._running.values())
+        for running in lost:
             self._leave(running)
-            self.fail(running.calls, error)
+        if lost and isinstance(error, RunnerDied):
+            self._accuse([running.call for running in lost], error)
+        self.fail([running.call for running in lost], error)
+
+    def fits(self, calls: Sequence[Call]) -> bool:
+        """Tells whether sequences may be under way together: one that is alone has the engine for itself."""
+        beside = next(iter(self._running.values()), None)
+        return beside is None or not (beside.call.alone or calls[0].alone)
 
     def send(self, calls: list[Call]) -> None:
         """Begins a sequence for each call. Never calls a `finish` from within."""
@@ -85,7 +93,10 @@ class Sequences(Executor):
             wanted = results.outputs_of(self._codec, [call])
             running.number = self.runner.begin(results.join(self._codec, [call]), wanted)
         except Exception as error:
-            loop.call_soon(self.fail, [call], error)
+            if isinstance(error, WorkerLost):
+                loop.call_soon(self.refuse, call, error)
+            else:
+                loop.call_soon(self.fail, [call], error)
             return
         self.batches[running] = None
         self._running[running.number] = running
@@ -159,6 +170,7 @@ class Sequences(Executor):
     def _finish(self, running: Running, response: bytes) -> None:
         call, now = running.call, self._clock.time()
         self._leave(running)
+        self._survived(running)
         self._freed()
         call.compute_us = min(int((now - running.sent) * 1e6), _UINT32)
         call.response, call.done = response, True
@@ -173,5 +185,6 @@ class Sequences(Executor):
             running = self._running.get(number)
             if running is not None:
                 self._drop(running)
+                self._survived(running)
                 self._freed()
                 self.fail(running.calls, error)

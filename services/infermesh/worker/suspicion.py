@@ -16,7 +16,7 @@ from infermesh.v1 import worker_service_pb2 as pb
 _MOST_SUSPECTS: Final = 4096
 _MOST_QUARANTINED: Final = 256
 _UNTRIED: Final = 30.0  # seconds with a new runner after which a suspect that nobody asks any more is forgotten
-_OUTSIDE: Final = frozenset({"SIGKILL", "SIGTERM"})  # how a runner ends that somebody else wants to end
+_OUTSIDE: Final = frozenset({"killed by SIGKILL", "killed by SIGTERM"})  # ends that somebody else brings about
 
 
 class Suspicion:

@@ -1,17 +1,23 @@
 """What a worker makes of a runner that dies: who is suspect, who is proven guilty, who goes on."""
 
 import asyncio
+import struct
+from collections.abc import Sequence
+from typing import cast
 
 from infermesh.errors import ModelFailed, QueryOfDeath, RunnerDied, WorkerLost
 from infermesh.mesh.fingerprint import fingerprint
+from infermesh.v1 import runner_pb2
 from infermesh.worker import suspicion
 from infermesh.worker.calls import Call
+from infermesh.worker.frames import Buffer
 from infermesh.worker.models import HeldModel
+from infermesh.worker.runner import LoadReport, Runner
 from infermesh.worker.suspicion import Suspicion
-from tests.unit.worker.worker_fakes import Clock, FakeRunner, call_of, held, request_of, turns
+from tests.unit.worker.worker_fakes import Clock, FakeRunner, call_of, held, request_of, turns, version_of
 
 DEATH = RunnerDied("died", metadata={"ended": "exit status 3"})
-KILLED = RunnerDied("died", metadata={"ended": "SIGKILL"})
+KILLED = RunnerDied("died", metadata={"ended": "killed by SIGKILL"})
 
 
 def payload(value: float, id: str = "") -> bytes:
@@ -217,3 +223,68 @@ async def test_the_tables_are_bounded() -> None:
     assert known.suspected(payload(4999.0))
     assert known.refusal(payload(10_000.0)) is None
     assert known.refusal(payload(10_299.0)) is not None
+
+
+class FakeEngine(FakeRunner):
+    """A runner of a decoupled version: sequences begin and end by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.report = LoadReport(0, (), 8)
+        self.begun: list[float] = []
+        self.emitted = lambda emissions, payload: None
+
+    def begin(self, inputs: Sequence[Buffer], outputs: Sequence[str] = ()) -> int:
+        self.begun.append(struct.unpack("<f", bytes(inputs[0].parts[0])[:4])[0])
+        return len(self.begun)
+
+    def end(self, number: int) -> None:
+        self.emitted([runner_pb2.Emission(sequences=[number], finished=[number])], memoryview(b""))
+
+    def forget(self, number: int) -> None:
+        """Nothing else comes of it anyway."""
+
+
+async def sequences(engine: FakeEngine) -> HeldModel:
+    version = version_of(inputs=[("x", "FP32", (1, 2))], max_batch_size=0)
+    version.decoupled = True
+    model = held(Clock(), version)
+    model.attach(cast(Runner, engine))
+    return model
+
+
+async def test_sequences_under_way_when_the_runner_dies_are_suspect_and_one_that_waits_is_not() -> None:
+    model = await sequences(FakeEngine())
+    answers = await batch(model, *[float(at) for at in range(9)])
+    model.detach(DEATH)
+    assert await errors(answers) == [RunnerDied] * 8 + [WorkerLost]
+    assert len(model.suspicion.message("d/1").suspects) == 8
+
+
+async def test_a_suspect_sequence_has_the_engine_for_itself() -> None:
+    model = await sequences(FakeEngine())
+    await batch(model, 1.0, 2.0)
+    model.detach(DEATH)
+    engine = FakeEngine()
+    model.attach(cast(Runner, engine))
+    answers = await batch(model, 3.0, 1.0, 4.0)
+    assert engine.begun == [3.0]
+    engine.end(1)
+    await turns()
+    assert engine.begun == [3.0, 1.0]
+    engine.end(2)
+    await turns()
+    assert engine.begun == [3.0, 1.0, 4.0]
+    engine.end(3)
+    assert await errors(answers) == [type(None)] * 3
+    assert list(model.suspicion.message("d/1").suspects) == [fingerprint(payload(2.0))]
+
+
+async def test_a_suspect_sequence_that_kills_the_engine_again_is_refused() -> None:
+    model = await sequences(FakeEngine())
+    await batch(model, 1.0, 2.0)
+    model.detach(DEATH)
+    model.attach(cast(Runner, FakeEngine()))
+    guilty, copy = await batch(model, 1.0, 1.0)
+    model.detach(DEATH)
+    assert await errors([guilty, copy]) == [QueryOfDeath] * 2

@@ -86,3 +86,29 @@ async def test_the_device_is_looked_at_again_but_seldom_where_that_takes_long() 
             await asyncio.sleep(0.001)
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_a_device_that_can_not_be_asked_any_more_is_as_it_was_and_is_asked_again() -> None:
+    clock, looks = FakeClock(), 0
+
+    def look() -> DeviceInfo:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            raise ConfigError("device: 'cuda' is not there")
+        return DeviceInfo("cuda", 0, "", 1000, 7)
+
+    watch = DeviceWatch(DeviceInfo("cuda", 0, "", 1000, 5), look, clock)
+    task = asyncio.create_task(watch.run())
+    for done in (1, 2, 3):
+        await clock.settle()
+        assert (looks, watch.info.memory_free) == (done - 1, 5)
+        await clock.advance(5)
+        async with asyncio.timeout(5):
+            while looks < done:  # noqa: ASYNC110 - it looks in a thread
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.01)
+    assert watch.info.memory_free == 7
+    assert not task.done()
+    task.cancel()
+    await asyncio.wait({task})
