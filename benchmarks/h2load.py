@@ -65,13 +65,21 @@ def command(url: str, in_flight: int, seconds: float, body: Path, headers: Mappi
     return [*words, *(word for name, value in headers.items() for word in ("-H", f"{name}: {value}")), url]
 
 
-def run(words: Sequence[str]) -> Result:
-    """Runs a command line of h2load. Raises LoadFailed if there is no h2load or it does not end well."""
+def run(words: Sequence[str], limit: float = 60.0) -> Result:
+    """Runs a command line of h2load. Raises LoadFailed if there is no h2load or it does not end well.
+
+    Against some HTTP/1.1 servers h2load makes its calls and then never ends: it is killed after `limit` seconds, and
+    its log says what happened until then.
+    """
     if not installed():
         raise LoadFailed(INSTALL)
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        done = subprocess.run([words[0], f"--log-file={log}", *words[1:]], capture_output=True, text=True, check=False)
+        command = [words[0], f"--log-file={log}", *words[1:]]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit)
+        except subprocess.TimeoutExpired:
+            return parse_log(log.read_text())
         if done.returncode:
             raise LoadFailed(f"h2load ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
         return parse(done.stdout, log.read_text())
@@ -80,8 +88,19 @@ def run(words: Sequence[str]) -> Result:
 def parse(report: str, log: str) -> Result:
     """Returns what h2load's report and log say. Raises LoadFailed if they are not as expected, or no call was done."""
     rate, requests, data = (pattern.search(report) for pattern in (_FINISHED, _REQUESTS, _DATA))
-    micros = sorted(int(line.split("\t")[2]) for line in log.splitlines())
-    if rate is None or requests is None or data is None or not micros:
+    if rate is None or requests is None or data is None:
         raise LoadFailed(f"h2load did no call: {report.strip()[-500:]}")
+    timed = parse_log(log)
+    return Result(int(requests[1]), int(requests[3]), int(data[1]), float(rate[1]), timed.p50, timed.p99)
+
+
+def parse_log(log: str) -> Result:
+    """Returns what h2load's log alone says; bytes it does not know. Raises LoadFailed if no call was done."""
+    rows = [tuple(map(int, line.split("\t"))) for line in log.splitlines()]
+    if not rows:
+        raise LoadFailed("h2load did no call")
+    micros = sorted(took for _, _, took in rows)
+    seconds = (max(start + took for start, _, took in rows) - min(start for start, _, _ in rows)) / 1e6
+    failed = sum(not 200 <= status < 300 for _, status, _ in rows)
     p50, p99 = (micros[int(len(micros) * share)] / 1e6 for share in (0.5, 0.99))
-    return Result(int(requests[1]), int(requests[3]), int(data[1]), float(rate[1]), p50, p99)
+    return Result(len(rows), failed, 0, len(rows) / seconds, p50, p99)

@@ -28,6 +28,14 @@ def test_what_h2load_said_is_understood() -> None:
     assert h2load.parse(REPORT, log) == h2load.Result(2045, 1, 580780, 1363.33, 51e-6, 100e-6)
 
 
+def test_the_log_alone_tells_rate_and_failures() -> None:
+    log = "1000000\t200\t500\n1500000\t503\t700\n1000000\t200\t1000000\n2999000\t-1\t1000\n"
+
+    found = h2load.parse_log(log)
+
+    assert (found.calls, found.failed, found.rate, found.p50) == (4, 2, 2.0, 0.001)
+
+
 @pytest.mark.parametrize(("text", "log"), [("", "1\t200\t3\n"), (REPORT, "")])
 def test_a_load_without_a_call_is_no_figure(text: str, log: str) -> None:
     with pytest.raises(h2load.LoadFailed):
