@@ -61,6 +61,7 @@ class Ledger:
         self._outbox: list[Pending] = []
         self._cancels: list[int] = []
         self._probe = 0
+        self.unheard = 0
         self._suspected: set[str] = set()
         self.draining = False
 
@@ -136,6 +137,7 @@ class Ledger:
             if size >= self._bundle_bytes:
                 break
         del self._outbox[:taken]
+        self.unheard += size
         return bundle
 
     def receive(self, bundle: ResultBundle) -> None:
@@ -203,13 +205,13 @@ class Ledger:
                 self._sink.changed(lane.home)
 
     def suspend(self, error: MeshError) -> None:
-        """Sends nothing more until the worker tells its loads anew. What another worker can do as well goes there; the
-        rest stays: the worker may yet come back."""
+        """Sends nothing more until the worker tells its loads anew. What another worker can do as well goes there, but
+        no call twice: it may be what makes workers silent. The rest stays: the worker may yet come back."""
         self.close_lanes()
         moved = [
             pending
             for pending in self._in_flight.values()
-            if pending.repeatable() and pending.target is not None and pending.target.live()
+            if pending.attempts <= 1 and pending.repeatable() and pending.target is not None and pending.target.live()
         ]
         for pending in moved:
             self.cancel(pending)

@@ -141,6 +141,40 @@ def test_calls_leave_a_frozen_worker_as_soon_as_another_one_comes() -> None:
     run(scenario())
 
 
+def test_a_call_leaves_one_silent_worker_but_not_the_next() -> None:
+    async def scenario() -> None:
+        workers = [SimWorker(name, {TARGET: 1}, seconds=0.1) for name in "abcd"]
+        async with SimMesh(*workers) as mesh:
+            await mesh.route(deployed({"1": workers}))
+            for worker in workers:
+                worker.freeze()
+            call = mesh.infer()
+            await asyncio.sleep(20)
+            for worker in workers:
+                worker.thaw()
+            await call
+        assert sum(len(worker.received) for worker in workers) == 2
+
+    run(scenario())
+
+
+def test_a_worker_that_is_sent_much_has_more_time_to_answer() -> None:
+    async def scenario() -> None:
+        a, b = SimWorker("a", {TARGET: 1}, seconds=0.1), SimWorker("b", {TARGET: 1}, seconds=0.1)
+        async with SimMesh(a, b) as mesh:
+            await mesh.route(deployed({"1": [a, b]}))
+            call = mesh.infer(payload=bytes(40 << 20))
+            await asyncio.sleep(0.05)
+            frozen = a if a.received else b
+            frozen.freeze()
+            asyncio.get_running_loop().call_later(3, frozen.thaw)
+            await call
+        sent = len(a.received) + len(b.received)
+        assert sent == 1
+
+    run(scenario())
+
+
 def test_a_stream_that_has_begun_waits_for_its_worker() -> None:
     async def scenario() -> None:
         a, b = SimWorker("a", {TARGET: 1}, seconds=0.1), SimWorker("b", {TARGET: 1}, seconds=0.1)
