@@ -70,6 +70,8 @@ class Quarantine:
         if found is None:
             return True
         if found in self._guilty:
+            if self.target is not None:
+                self.target.stats.refused += 1
             pending.fail(QueryOfDeath.of(*parse_target(self._name)))
         elif sum(map(len, self._held.values())) >= self._limits.max_queue:
             pending.fail(admission.queue_full(pending.call, self._limits.max_queue, _PATIENCE))

@@ -50,6 +50,8 @@ class TargetStats:
     retries: int = 0
     hedges: int = 0
     shared: int = 0
+    refused: int = 0
+    """Calls that this gateway refused because runners died of what they ask: no worker has counted them."""
 
     def succeed(self, seconds: float, queue_us: int, compute_us: int) -> None:
         """Counts one call that was answered."""

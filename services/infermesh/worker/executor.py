@@ -208,6 +208,7 @@ class Executor:
                 continue
             call.done = True
             call.error = error
-            self._statistics.failed(int((now - call.arrived) * 1e9))
+            if not isinstance(error, WorkerLost):  # else it is sent again, and counted by how that ends
+                self._statistics.failed(int((now - call.arrived) * 1e9))
             self._measures.failed(error)
             call.finish(call)

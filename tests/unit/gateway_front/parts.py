@@ -19,6 +19,7 @@ from infermesh.gateway.frontends import TABLE
 from infermesh.gateway.frontends.base import Parts
 from infermesh.gateway.pending import Pending, PendingStream
 from infermesh.gateway.routes import RouteTable
+from infermesh.gateway.stats import TargetStats
 from infermesh.mesh import status
 from infermesh.mesh.health import Health
 from infermesh.oip.v2 import grpc_service_pb2 as oip
@@ -154,7 +155,8 @@ class House:
         self.health, self.metrics = Health(), CollectorRegistry()
         services: set[str] = set()
         closers: list[Callable[[], None]] = []
-        core: Any = SimpleNamespace(routes=self.routes, dispatcher=self.dispatcher)
+        self.stats: list[TargetStats] = []
+        core: Any = SimpleNamespace(routes=self.routes, dispatcher=self.dispatcher, stats=lambda: self.stats)
         channels: Any = (self.registry, self.scheduler, lambda address: self.worker)
         guard = Guard(Limits(1 << 20))
         self.parts = Parts(core, *channels, self.health, self.metrics, lambda: services, closers.append, guard)

@@ -9,6 +9,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from infermesh.errors import AlreadyExists, FailedPrecondition, LoadFailed, NotFound, Overloaded
 from infermesh.gateway.frontends.oip import describe
+from infermesh.gateway.stats import TargetStats
 from infermesh.mesh import status
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import deployment_pb2, model_pb2, model_service_pb2
@@ -141,6 +142,15 @@ class TestStatistics:
         house.worker.answers[S + "ModelStatistics"] = lambda r: oip.ModelStatisticsResponse()
         message = await ask(house, "ModelStatistics", oip.ModelStatisticsRequest(), oip.ModelStatisticsResponse)
         assert [(m.name, m.version) for m in message.model_stats] == [("a", "2")]
+
+    async def test_what_the_gateway_refused_failed(self, house):
+        held = oip.ModelStatistics(name="digits", version="2")
+        held.inference_stats.fail.count = 3
+        house.worker.answers[S + "ModelStatistics"] = lambda r: oip.ModelStatisticsResponse(model_stats=[held])
+        house.stats.append(TargetStats("digits", "2", refused=4))
+        request = oip.ModelStatisticsRequest(name="digits")
+        message = await ask(house, "ModelStatistics", request, oip.ModelStatisticsResponse)
+        assert [m.inference_stats.fail.count for m in message.model_stats] == [7]
 
     async def test_need_a_worker_that_answers(self, house):
         answer = await house.rpc(S + "ModelStatistics", oip.ModelStatisticsRequest(name="digits"))

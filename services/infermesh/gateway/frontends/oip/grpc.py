@@ -38,7 +38,7 @@ class OipGrpcFrontend:
         self._dispatcher = parts.core.dispatcher
         self._routes = parts.core.routes
         self._repository = Repository(parts.core.routes, parts.registry)
-        self._statistics = Statistics(parts.core.routes, parts.workers)
+        self._statistics = Statistics(parts.core.routes, parts.workers, parts.core.stats)
         self._streams = InferStreams(parts.core.dispatcher)
         parts.on_close(self._streams.close)
 

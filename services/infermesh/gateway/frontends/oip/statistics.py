@@ -1,4 +1,5 @@
-"""ModelStatistics of the whole mesh: the sum of what the workers that hold a version have counted."""
+"""ModelStatistics of the whole mesh: the sum of what the workers that hold a version have counted, and of the calls
+that this gateway has refused in their place."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +11,7 @@ from google.protobuf.message import Message
 
 from infermesh.errors import NotReady
 from infermesh.gateway.routes import RouteTable
+from infermesh.gateway.stats import TargetStats
 from infermesh.mesh import status
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1.worker_pb2 import HeldVersion
@@ -71,12 +73,24 @@ def _order(key: _Key) -> tuple[str, int, str]:
     return name, int(version) if version.isdigit() else 0, version
 
 
+def refusals(stats: TargetStats) -> oip.ModelStatistics:
+    """Returns the calls that a gateway refused for a target, as failures."""
+    failed = oip.InferStatistics(fail=oip.StatisticDuration(count=stats.refused))
+    return oip.ModelStatistics(name=stats.model, version=stats.version, inference_stats=failed)
+
+
 class Statistics:
     """Asks the workers."""
 
-    def __init__(self, routes: RouteTable, workers: Callable[[str], grpc.aio.Channel]) -> None:
+    def __init__(
+        self,
+        routes: RouteTable,
+        workers: Callable[[str], grpc.aio.Channel],
+        own: Callable[[], Iterable[TargetStats]],
+    ) -> None:
         self._routes = routes
         self._workers = workers
+        self._own = own
 
     async def collect(self, model: str, version: str, timeout: float | None = None) -> oip.ModelStatisticsResponse:
         """Returns the statistics of a model's versions, of one of them (a number or alias), or of every model.
@@ -90,6 +104,7 @@ class Statistics:
         parts = [part for answer in answers if isinstance(answer, list) for part in answer]
         if workers and not any(isinstance(answer, list) for answer in answers):
             raise NotReady("no worker could be asked for its statistics: try again", retry_after=1.0)
+        parts += [refusals(stats) for stats in self._own() if stats.refused]
         wanted = [part for part in parts if not known or (part.name, part.version) in set(known)]
         return merge(wanted, known)
 
