@@ -44,9 +44,14 @@ def ready_of(deployment: Any) -> str:
 
 
 def held_of(worker: Any) -> str:
-    """Returns what a worker holds: `digits/2 READY`."""
-    name = worker_pb2.HeldVersion.State.Name
-    return ", ".join(f"{h.deployment}/{h.version} {name(h.state)}" for h in worker.held) or "-"
+    """Returns what a worker holds: `digits/2 READY`, with the number of requests that it refuses, if it does."""
+    return ", ".join(map(_held, worker.held)) or "-"
+
+
+def _held(held: Any) -> str:
+    state = worker_pb2.HeldVersion.State.Name(held.state)
+    quarantined = f" ({held.quarantined} quarantined)" if held.quarantined else ""
+    return f"{held.deployment}/{held.version} {state}{quarantined}"
 
 
 DEPLOYMENTS = (
