@@ -153,6 +153,13 @@ class Codec:
         varying = [shapes[rule.at][1:] for rule in self.inputs if rule.varies]
         return tuple(varying) if varying else None
 
+    def prefix(self, request: Request) -> bytes:
+        """Returns how every response to a request begins: the version and the id."""
+        if not request.id:
+            return self._head
+        encoded = request.id.encode()
+        return self._head + _ID + varint(len(encoded)) + encoded
+
     def respond(
         self, request: Request, outputs: Sequence[tuple[str, str, tuple[int, ...], bytes | memoryview]], final: bool
     ) -> bytes:
@@ -166,12 +173,13 @@ class Codec:
             parts += (_ID, varint(len(encoded)), encoded)
         if final:
             parts.append(_FINAL)
-        parts.extend(self._header(name, datatype, shape) for name, datatype, shape, _ in outputs)
+        parts.extend(self.header(name, datatype, shape) for name, datatype, shape, _ in outputs)
         for _, _, _, data in outputs:
             parts += (_RAW, varint(len(data)), data)
         return b"".join(parts)
 
-    def _header(self, name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+    def header(self, name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
+        """Returns the field that describes an output; its raw bytes are another, see `raw_tag`."""
         key = (name, datatype, shape)
         header = self._headers.get(key)
         if header is None:
@@ -181,6 +189,11 @@ class Codec:
             if len(self._headers) < _REMEMBERED:
                 self._headers[key] = header
         return header
+
+
+def raw_tag(size: int) -> bytes:
+    """Returns what goes before the raw bytes of an output."""
+    return _RAW + varint(size)
 
 
 class _Input:

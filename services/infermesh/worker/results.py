@@ -1,13 +1,16 @@
 """Between calls and the runner: joins the inputs of a batch, and cuts its outputs into the calls' responses."""
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
 
 from infermesh.datatypes import ITEM_SIZES
 from infermesh.errors import Internal
 from infermesh.worker.calls import Call
 from infermesh.worker.classification import top_classes
 from infermesh.worker.contents import split_bytes
-from infermesh.worker.oip_codec import Codec
+from infermesh.worker.oip_codec import Codec, raw_tag
 from infermesh.worker.runner import Buffer, Output
 
 Piece = tuple[str, str, tuple[int, ...], bytes | memoryview]
@@ -89,6 +92,30 @@ def unstack(outputs: Sequence[Output], count: int) -> list[list[Piece]]:
         for mine, data in zip(pieces, _split(out, ones, count), strict=True):
             mine.append((out.name, out.datatype, shape, data))
     return pieces
+
+
+def tails(codec: Codec, outputs: Sequence[Output], count: int) -> list[bytes]:
+    """Returns the responses of `count` sequences without their prefix (`Codec.prefix`), with all of the outputs.
+
+    Where elements have a fixed size the responses have one length, and are put together at once for all sequences.
+    """
+    headers = b"".join(codec.header(out.name, out.datatype, out.shape[1:]) for out in outputs)
+    if any(out.datatype not in ITEM_SIZES for out in outputs):
+        rows = unstack(outputs, count)
+        return [
+            b"".join((headers, *(part for _, _, _, raw in row for part in (raw_tag(len(raw)), raw)))) for row in rows
+        ]
+    columns = [_constant(headers, count)]
+    for out in outputs:
+        raw = np.frombuffer(out.data, np.uint8).reshape(count, -1)
+        columns += (_constant(raw_tag(raw.shape[1]), count), raw)
+    joined = np.concatenate(columns, axis=1)
+    data, size = joined.tobytes(), joined.shape[1]
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def _constant(value: bytes, count: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    return np.broadcast_to(np.frombuffer(value, np.uint8), (count, len(value)))
 
 
 def respond(codec: Codec, call: Call, pieces: list[Piece]) -> bytes:

@@ -28,7 +28,7 @@ class GatewayStream:
         """`streams` tells how many streams share the credit."""
         self._serving, self._clock, self._tracer, self._streams = serving, clock, tracer, streams
         self._calls: dict[int, tuple[HeldModel, Call]] = {}
-        self._results: list[pb.ResultItem] = []
+        self._bundle = pb.ResultBundle()  # the next one; results are put in as they come, so that none is copied
         self._stale: dict[str, None] = {model.target: None for model in serving}
         self._writer: Writer[pb.ResultBundle] | None = None
         self._ending = False
@@ -65,7 +65,7 @@ class GatewayStream:
     @property
     def busy(self) -> bool:
         """Tells whether calls are under way or results not yet sent."""
-        return bool(self._calls or self._results)
+        return bool(self._calls or self._bundle.results)
 
     def close(self) -> None:
         """Drops the calls of a gateway that has gone."""
@@ -146,12 +146,11 @@ class GatewayStream:
     def _finished(self, call: Call) -> None:
         model, _ = self._calls.pop(call.tag)
         if call.error is None:
-            item = pb.ResultItem(
+            self._bundle.results.add(
                 id=call.tag, payload=call.response, final=True, queue_us=call.queue_us, compute_us=call.compute_us
             )
         else:
-            item = _failure(call.tag, call.error, call.not_started)
-        self._results.append(item)
+            self._bundle.results.append(_failure(call.tag, call.error, call.not_started))
         self._stale[model.target] = None
         if self._calls or self._writer is None:
             self._news()
@@ -159,11 +158,13 @@ class GatewayStream:
             self._writer.flush()
 
     def _emitted(self, call: Call, response: bytes) -> None:
-        self._results.append(pb.ResultItem(id=call.tag, payload=response))
+        item = self._bundle.results.add()
+        item.id = call.tag
+        item.payload = response
         self._news()
 
     def _refuse(self, number: int, error: BaseException, not_started: bool = False) -> None:
-        self._results.append(_failure(number, error, not_started))
+        self._bundle.results.append(_failure(number, error, not_started))
         self._news()
 
     def _traced(self, item: pb.WorkItem, model: HeldModel) -> Callable[[Call], None]:
@@ -198,14 +199,18 @@ class GatewayStream:
     def bundle(self) -> pb.ResultBundle | None:
         """Returns what has accumulated since the last bundle; None if that is nothing."""
         draining = self._serving.draining
-        if not (self._results or self._stale or self._probe or draining != self._said_draining):
+        if not (self._bundle.results or self._stale or self._probe or draining != self._said_draining):
             return None
-        loads = [self._load(target) for target in self._stale]
-        suspicions = [told for target in self._stale if (told := self._suspicion(target)) is not None]
-        results, self._results, self._stale = self._results, [], {}
-        self._said_draining = draining
-        probe, self._probe = self._probe, 0
-        return pb.ResultBundle(results=results, loads=loads, draining=draining, probe=probe, suspicions=suspicions)
+        bundle, self._bundle = self._bundle, pb.ResultBundle()
+        for target in self._stale:
+            bundle.loads.append(self._load(target))
+            suspicion = self._suspicion(target)
+            if suspicion is not None:
+                bundle.suspicions.append(suspicion)
+        self._stale = {}
+        self._said_draining = bundle.draining = draining
+        bundle.probe, self._probe = self._probe, 0
+        return bundle
 
     def _suspicion(self, target: str) -> pb.Suspicion | None:
         """Returns what is held against requests of a target, if that has changed since it was told here."""
