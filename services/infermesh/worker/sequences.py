@@ -4,7 +4,7 @@ One message of the runner holds what one step of its engine gave to all the sequ
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Final
 
@@ -28,11 +28,12 @@ _UINT32: Final = 2**32 - 1
 class Running(Batch):
     """A call that is with the runner, as the sequence of this number."""
 
-    __slots__ = ("call", "number", "timer")
+    __slots__ = ("call", "number", "prefix", "timer")
 
-    def __init__(self, call: Call, sent: float) -> None:
+    def __init__(self, call: Call, sent: float, prefix: bytes) -> None:
         super().__init__([call], sent)
         self.call = call
+        self.prefix = prefix
         self.number = 0
         self.timer: asyncio.TimerHandle | None = None
 
@@ -87,7 +88,7 @@ class Sequences(Executor):
         assert self.runner is not None
         loop = asyncio.get_running_loop()
         now = self._clock.time()
-        running = Running(call, now)
+        running = Running(call, now, self._codec.prefix(call.request))
         call.queue_us = int((now - call.arrived) * 1e6)
         try:
             wanted = results.outputs_of(self._codec, [call])
@@ -138,34 +139,39 @@ class Sequences(Executor):
         if emission.HasField("error"):
             self._fail_all(emission.sequences, from_status(emission.error))
             return
+        known = [self._running.get(number) for number in emission.sequences]
         finished = set(emission.finished)
-        numbers = emission.sequences
-        if emission.outputs:
-            outputs = [
-                Output(spec.name, spec.datatype, tuple(spec.shape), data)
-                for spec, data in zip(emission.outputs, split(emission.outputs, payload), strict=True)
-            ]
-            for number, pieces in zip(numbers, results.unstack(outputs, len(numbers)), strict=True):
-                running = self._running.get(number)
-                if running is not None:  # else it was cancelled meanwhile
-                    self._respond(running, pieces, number in finished)
-        else:
-            for number in finished:
-                running = self._running.get(number)
-                if running is not None:
-                    self._finish(running, b"")
+        for running, response in zip(known, self._responses(known, emission, payload), strict=True):
+            if running is None:
+                continue  # it was cancelled meanwhile
+            if isinstance(response, Exception):
+                self._fail_all([running.number], response)
+            elif running.number in finished:
+                self._finish(running, response)
+            elif running.call.emit is not None:
+                running.call.emit(running.call, response)
 
-    def _respond(self, running: Running, pieces: list[results.Piece], final: bool) -> None:
-        call = running.call
+    def _responses(
+        self, known: Sequence[Running | None], emission: runner_pb2.Emission, payload: memoryview
+    ) -> Iterable[bytes | Exception]:
+        """Returns what each sequence of an emission is answered: nothing where it only ends."""
+        if not emission.outputs:
+            return [b""] * len(known)
+        outputs = [
+            Output(spec.name, spec.datatype, tuple(spec.shape), data)
+            for spec, data in zip(emission.outputs, split(emission.outputs, payload), strict=True)
+        ]
+        if any(running is not None and running.call.request.wanted for running in known):
+            pieces = results.unstack(outputs, len(known))
+            return [self._selected(running, mine) for running, mine in zip(known, pieces, strict=True)]
+        tails = results.tails(self._codec, outputs, len(known))
+        return [b"" if running is None else running.prefix + tail for running, tail in zip(known, tails, strict=True)]
+
+    def _selected(self, running: Running | None, pieces: list[results.Piece]) -> bytes | Exception:
         try:
-            response = results.respond(self._codec, call, pieces)
+            return b"" if running is None else results.respond(self._codec, running.call, pieces)
         except Exception as error:
-            self._fail_all([running.number], error)
-            return
-        if final:
-            self._finish(running, response)
-        elif call.emit is not None:
-            call.emit(call, response)
+            return error
 
     def _finish(self, running: Running, response: bytes) -> None:
         call, now = running.call, self._clock.time()
