@@ -32,7 +32,7 @@ class OipRestFrontend:
         self._dispatcher = parts.core.dispatcher
         self._table = parts.core.routes
         self._repository = Repository(parts.core.routes, parts.registry)
-        self._statistics = Statistics(parts.core.routes, parts.workers)
+        self._statistics = Statistics(parts.core.routes, parts.workers, parts.core.stats)
 
     def methods(self) -> Methods:
         """Returns nothing: `grpc` has them."""
