@@ -12,6 +12,7 @@ from benchmarks.peers.wire import Grpc, Http, http_json
 __all__ = ["Peer", "PeerError", "Serving", "peers"]
 
 
+BENTOML: Final = {"BENTOML_HOME": "{folder}", "BENTOML_DO_NOT_TRACK": "True"}
 RAY_SERVE: Final = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -38,6 +39,6 @@ def peers() -> Sequence[Peer]:
         Peer("torchserve", "heavy", Http("/predictions/mlp")),
         Peer("pytriton", "other", Grpc()),
         Peer("litserve", "other", http_json("/predict", lambda x: {"x": x}, lambda answer: answer["logits"])),
-        Peer("bentoml", "other", http_json("/predict", lambda x: {"x": [x]}, lambda answer: answer)),
+        Peer("bentoml", "other", http_json("/predict", lambda x: {"x": [x]}, lambda answer: answer), BENTOML),
         Peer("ray_serve", "other", Http("/predict"), RAY_SERVE),
     )

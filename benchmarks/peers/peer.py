@@ -111,6 +111,7 @@ class Peer:
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(HERE / "model"),
             "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(folder),
             **{key: value.format(ports=ports, folder=folder) for key, value in self.variables.items()},
         }
         command = [str(python), str(HERE / self.name / "serve.py"), *map(str, ports)]

@@ -1,4 +1,4 @@
-"""TorchServe: its Java front, two Python workers, float32 bytes in and out, batching. Needs a Java 17 runtime.
+"""TorchServe: its Java front, one Python worker, float32 bytes in and out, batching. Needs a Java 17 runtime.
 
 Logs only warnings: by default it writes a dozen lines for each request.
 """
@@ -23,7 +23,7 @@ metrics_mode=prometheus
 vmargs=-Dlog4j.configurationFile=log4j2.xml
 default_response_timeout=30
 job_queue_size=1024
-models={{"mlp": {{"1.0": {{"marName": "mlp.mar", "minWorkers": 2, "maxWorkers": 2, \
+models={{"mlp": {{"1.0": {{"marName": "mlp.mar", "minWorkers": 1, "maxWorkers": 1, \
   "batchSize": 64, "maxBatchDelay": 1}}}}}}
 """
 
