@@ -1,6 +1,7 @@
 """Frames, compression and limits."""
 
 import gzip
+import tracemalloc
 import zlib
 
 import pytest
@@ -98,6 +99,18 @@ def test_a_bomb_is_stopped_before_it_is_inflated():
     bomb = zlib.compress(bytes(32 << 20), 9)
     with pytest.raises(TooLarge, match=str(4 << 20)):
         frames.inflate(bomb, b"deflate", Limits(1 << 30))
+
+
+def test_a_bomb_takes_no_memory():
+    bomb = zlib.compress(bytes(64 << 20), 9)
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            frames.inflate(bomb, b"deflate", Limits(1 << 20))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
 
 
 def test_what_grows_more_than_the_ratio_allows_is_a_bomb():

@@ -154,6 +154,24 @@ async def test_a_cancelled_item_has_no_result() -> None:
     assert not setting.stream.busy
 
 
+async def test_a_stream_that_ends_answers_first_what_it_has() -> None:
+    setting, written = Setting(FakeRunner(times=((1, 1.0),))), []
+
+    async def write(bundle: pb.ResultBundle) -> None:
+        written.extend(bundle.results)
+
+    setting.stream.open(write)
+    setting.take(item(1))
+    await turns()
+    setting.stream.end()
+    ended = asyncio.create_task(setting.stream.ended())
+    await turns()
+    assert not ended.done()
+    setting.runner.answer(0)
+    await asyncio.wait_for(ended, 5)
+    assert [result.id for result in written] == [1]
+
+
 async def test_a_gateway_that_goes_takes_its_calls_with_it() -> None:
     setting = Setting(FakeRunner(times=((1, 1.0),)))
     setting.take(item(1))
