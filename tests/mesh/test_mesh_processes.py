@@ -33,6 +33,7 @@ def fetch(url):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_health_of_every_service(mesh, name):
+    mesh.wait_serving(name)
     request = health_pb2.HealthCheckRequest()
     path = "/grpc.health.v1.Health/Check"
     assert unary(mesh.address(name, "health"), path, request, health_pb2.HealthCheckResponse).status == SERVING

@@ -103,9 +103,39 @@ async def healthy(worker: WorkerProcess) -> bool:
         return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
 
 
+async def until_healthy(worker: WorkerProcess) -> None:
+    async with asyncio.timeout(20):
+        while not await healthy(worker):  # noqa: ASYNC110  # another process tells nobody
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_serves_once_everything_is_loaded_and_not_before(mesh: Surroundings) -> None:
+    mesh.scheduler.authoritative = False
+    worker = await mesh.worker()
+    await mesh.scheduler.until(lambda told: len(mesh.scheduler.heard) > 2)
+    assert not await healthy(worker), "nobody has told it what to hold"
+    mesh.scheduler.wanted, mesh.scheduler.authoritative = [mesh.doubler()], True
+    await until_healthy(worker)
+    async with worker.channel() as channel:
+        assert await infer(channel, 3.0) == (6.0, 6.0)
+
+
+async def test_a_second_life_without_scheduler_and_registry_holds_what_the_first_held(mesh: Surroundings) -> None:
+    mesh.scheduler.wanted = [mesh.doubler()]
+    worker = await mesh.worker()
+    await until_healthy(worker)
+    await worker.kill()
+    await mesh.close()
+    worker.ready_file.unlink()
+    await worker.start("--scheduler", mesh.address, "--registry", mesh.address)
+    await until_healthy(worker)
+    async with worker.channel() as channel:
+        assert await infer(channel, 3.0) == (6.0, 6.0)
+
+
 async def test_loads_what_is_assigned_answers_and_unloads(mesh: Surroundings) -> None:
     worker = await mesh.worker("--id", "w1", "--weight", "2", "--labels", "zone=a")
-    assert await healthy(worker), "a worker is ready before it holds anything"
+    await until_healthy(worker)  # it is told to hold nothing, and does
     mesh.scheduler.wanted = [mesh.doubler()]
     told = await mesh.scheduler.until(ready)
     assert (told.name, told.weight, dict(told.labels)) == ("workers/w1", 2.0, {"zone": "a"})
@@ -172,7 +202,7 @@ async def test_one_bad_item_fails_alone_and_every_item_gets_its_answer(mesh: Sur
 async def test_deadlines_pass_on_time_and_health_answers_while_a_long_run_is_on(mesh: Surroundings) -> None:
     mesh.scheduler.wanted = [mesh.doubler()]
     worker = await mesh.worker()
-    await mesh.scheduler.until(ready)
+    await until_healthy(worker)
     async with worker.channel() as channel:
         stream = Stream(channel)
         await stream.send(item(1, -20.0))  # two seconds
@@ -270,7 +300,7 @@ async def test_lives_without_scheduler_and_registry_and_finds_them_later(mesh: S
     mesh.scheduler.wanted = [mesh.doubler()]
     await mesh.close()
     worker = await mesh.worker()
-    assert await healthy(worker)
+    assert not await healthy(worker), "it holds nothing, and nobody has said that it shall not"
     await mesh.open()
     await mesh.scheduler.until(ready)
     await mesh.close()

@@ -158,12 +158,13 @@ class WorkerProcess:
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
+        self.ready_file = folder / "ready.json"
         self.addresses: dict[str, str] = {}
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, *flags: str) -> None:
         """Starts the process and waits for its ready file."""
-        ready = self.folder / "ready.json"
+        ready = self.ready_file
         log = (self.folder / "log").open("ab")
         self._process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "infermesh.worker",

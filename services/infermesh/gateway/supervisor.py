@@ -81,21 +81,22 @@ class Supervisor:
     async def drain(self, timeout: float) -> None:
         """Refuses new connections and sends the open ones away; ends Envoy when they are gone.
 
-        What is under way may take up to `timeout` seconds. A client that hears that it shall go, but stays, is waited
-        for only until it must have heard.
+        All of it may take up to `timeout` seconds. A client that asks for nothing, but stays, is waited for only until
+        it must have heard that it shall go, and read its last answer.
         """
         self._control.say(control.CLOSE)
         farewell.begin(self._folder / farewell.FILE)
         await self._admin.drain()
         clock = asyncio.get_running_loop().time
-        began = clock()
-        requests, connections = await self._admin.active()
-        while connections and (requests or clock() - began < farewell.LONGEST):
-            if clock() - began >= timeout:
-                self._log.warning("drain timed out", under_way=requests, timeout=timeout)
+        began = busy = clock()
+        while True:
+            requests, connections = await self._admin.active()
+            busy = clock() if requests else busy
+            if not connections or clock() - began >= timeout or clock() - busy >= farewell.LONGEST:
                 break
             await asyncio.sleep(0.05)
-            requests, connections = await self._admin.active()
+        if requests:
+            self._log.warning("drain timed out", under_way=requests, timeout=timeout)
         await self._end()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
