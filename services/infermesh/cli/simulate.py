@@ -38,7 +38,7 @@ def simulate(
     curve: Annotated[str, typer.Option(help="Batch times: ranker, picture, encoder, or rows:seconds,…")] = "picture",
     max_batch: Annotated[int, typer.Option(min=1, help="Most rows of a batch.")] = 16,
     slow: Annotated[float, typer.Option(min=0.01, help="How many times as long the last worker takes.")] = 1.0,
-    noise: Annotated[float, typer.Option(min=0.0, help="Deviation of execution times, as a share.")] = 0.05,
+    noise: Annotated[float, typer.Option(min=0.0, help="Deviation of execution times, as a share.")] = 0.03,
     stalls: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of executions that take ten times as long.")
     ] = 1e-4,

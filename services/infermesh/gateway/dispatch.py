@@ -148,8 +148,8 @@ class Dispatcher:
                 refusal = admission.queue_full(call, limit, target.drain_time())
             elif self._directory.tally.bytes + len(call.payload) > limits.max_waiting_bytes:
                 refusal = admission.memory_full(call, limits.max_waiting_bytes, target.drain_time())
-            elif target.queue and call.deadline is not None:
-                refusal = target.forecast.refusal(pending, target.queue, self._loop.time())
+            elif call.deadline is not None:
+                refusal = target.refusal(pending, self._loop.time())
         if refusal is not None:
             pending.fail(refusal)
         else:
@@ -248,13 +248,12 @@ class Dispatcher:
             self._route(pending)
 
     def freed(self, target: TargetState) -> None:
-        """Sends what waits for a target, as far as there is credit."""
+        """Sends what waits for a target, as far as there is credit; what can't be answered in time is refused."""
         queue, skipped, now = target.queue, [], self._loop.time()
+        for pending in target.shed(now):
+            pending.fail(admission.hopeless(pending.call, target.drain_time()))
         while queue and target.has_credit():
             pending = queue.pop()
-            if target.forecast.too_late(pending.call, 0.0, now):
-                pending.fail(admission.hopeless(pending.call, target.drain_time()))
-                continue
             lane = target.pick(pending.tried)
             if lane is not None:
                 target.forecast.left(now)

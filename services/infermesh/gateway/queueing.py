@@ -31,6 +31,8 @@ class CallQueue:
         self._heap: list[tuple[int, float, int, int, Pending]] = []
         self._tickets = count(1)
         self._length = 0
+        self.latest = 0.0
+        """Latest deadline of those that wait, or have waited since the queue was empty."""
 
     def __len__(self) -> int:
         return self._length
@@ -39,12 +41,24 @@ class CallQueue:
         """Yields the calls, in no order."""
         return (entry[4] for entry in self._heap if entry[4].ticket == entry[3])
 
+    def first(self) -> Pending | None:
+        """Returns the first call, and leaves it where it is; None if none waits."""
+        heap = self._heap
+        while heap:
+            *_, ticket, pending = heap[0]
+            if pending.ticket == ticket:
+                return pending
+            heapq.heappop(heap)
+        return None
+
     def push(self, pending: Pending) -> None:
         """Adds a call, which must not be in any queue."""
         call = pending.call
         pending.ticket = next(self._tickets)
         deadline = _NEVER if call.deadline is None else call.deadline
         heapq.heappush(self._heap, (-call.priority, deadline, pending.arrival, pending.ticket, pending))
+        if deadline > self.latest or not self._length:
+            self.latest = deadline
         self._length += 1
         self._tally.bytes += len(call.payload)
 

@@ -2,11 +2,14 @@
 
 import asyncio
 from dataclasses import dataclass
+from math import inf
 from random import Random
 from typing import TYPE_CHECKING
 
 import structlog
 
+from infermesh.errors import MeshError
+from infermesh.gateway import admission, foresight
 from infermesh.gateway.balancing import BalancingPolicy, Candidate
 from infermesh.gateway.balancing.round_robin import choose as round_robin
 from infermesh.gateway.forecast import Forecast
@@ -35,6 +38,11 @@ class Lane(Candidate):
     ledger: "Ledger"
     target: str
     live: bool = False
+    # what the worker foresaw when it last told: when (loop time) its runner is free, and how long runs then take
+    free_at: float = 0.0
+    batch_seconds: float = 0.0
+    single_seconds: float = 0.0
+    running: int = 0
     home: "TargetState | None" = None
 
     def update(self, load: TargetLoad) -> bool:
@@ -44,6 +52,9 @@ class Lane(Candidate):
         self.queued_rows = load.queued_rows
         self.service_time_us = load.service_time_us
         self.elsewhere = max(0, load.in_flight - self.in_flight)
+        self.free_at = asyncio.get_running_loop().time() + load.free_us / 1e6 if load.free_us else 0.0
+        self.batch_seconds, self.single_seconds = load.batch_us / 1e6, load.single_us / 1e6
+        self.running = max(0, load.in_flight - load.queued_rows)
         return before != self.live
 
     def close(self) -> bool:
@@ -133,6 +144,34 @@ class TargetState:
         if not times:
             return self.route.retry_after
         return min(30.0, max(0.1, len(self.queue) * sum(times) / len(times) ** 2 / 1e6))
+
+    def refusal(self, pending: Pending, now: float) -> MeshError | None:
+        """Returns why a call with a deadline would wait here in vain, or None."""
+        if not foresight.told(self.lanes):
+            return self.forecast.refusal(pending, self.queue, now) if self.queue else None
+        call, waiting = pending.call, len(self.queue)
+        deadline = call.deadline or inf
+        hopeless = deadline < foresight.earliest(self.lanes, waiting, now)
+        # what has more time than all that wait goes behind them
+        if not hopeless and deadline >= self.queue.latest:
+            hopeless = deadline < foresight.turn(self.lanes, waiting, now)
+        return admission.hopeless(call, self.drain_time()) if hopeless else None
+
+    def shed(self, now: float) -> list[Pending]:
+        """Takes out of the queue what can't be answered in time any more, from its beginning on."""
+        queue = self.queue
+        if not queue:
+            return []
+        told = foresight.told(self.lanes)
+        earliest = foresight.earliest(self.lanes, len(queue), now) if told else -inf
+        gone: list[Pending] = []
+        while (first := queue.first()) is not None:
+            late = (first.call.deadline or inf) < earliest if told else self.forecast.too_late(first.call, 0.0, now)
+            if not late:
+                break
+            queue.remove(first)
+            gone.append(first)
+        return gone
 
     def follow(self, route: TargetRoute, choose: BalancingPolicy, lanes: tuple[Lane, ...]) -> None:
         """Takes over what a new snapshot says."""

@@ -49,7 +49,7 @@ class SimulatedWorker:
         self._loop = asyncio.get_running_loop()
         self._clock = LoopClock()
         self._serving = Serving()
-        self._streams: dict[GatewayStream, asyncio.Task[None]] = {}
+        self._streams: dict[GatewayStream, None] = {}
         self._measures = Measures(CollectorRegistry())
         self._device = Device(self._loop)
         rng = Random(f"{scenario.seed} {self.id}")
@@ -82,19 +82,16 @@ class SimulatedWorker:
     def accept(self, send: Callable[[ResultBundle], None]) -> "Connection":
         """Takes a gateway's stream; `send` carries bundles back to it."""
         stream = GatewayStream(self._serving, self._clock, NoOpTracer(), lambda: len(self._streams))
-        self._streams[stream] = self._loop.create_task(self._speak(stream, send), name=f"{self.id} speaks")
+        self._streams[stream] = None
+
+        async def write(bundle: ResultBundle) -> None:
+            send(bundle)
+
+        stream.open(write)
         return Connection(stream, partial(self._leave, stream))
 
-    @staticmethod
-    async def _speak(stream: GatewayStream, send: Callable[[ResultBundle], None]) -> None:
-        while True:
-            await stream.wait()
-            bundle = stream.bundle()
-            if bundle is not None:
-                send(bundle)
-
     def _leave(self, stream: GatewayStream) -> None:
-        self._streams.pop(stream).cancel()
+        del self._streams[stream]
         stream.close()
 
 

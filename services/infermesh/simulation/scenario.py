@@ -10,9 +10,9 @@ from infermesh.worker.batcher import Planner, plan
 
 @dataclass(frozen=True)
 class Noise:
-    """How executions differ from their curve: lognormal with a deviation of `sigma`, and stalls."""
+    """How executions differ from their curve: lognormal with a deviation of `sigma`, as on a core of their own."""
 
-    sigma: float = 0.05
+    sigma: float = 0.03
     stalls: float = 1e-4
     """Share of the executions that stall."""
     stall: float = 10.0

@@ -95,7 +95,7 @@ class ResultItem(_message.Message):
     def __init__(self, id: _Optional[int] = ..., payload: _Optional[bytes] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ..., final: _Optional[bool] = ..., not_started: _Optional[bool] = ..., queue_us: _Optional[int] = ..., compute_us: _Optional[int] = ...) -> None: ...
 
 class TargetLoad(_message.Message):
-    __slots__ = ("target", "credit", "queued_rows", "in_flight", "service_time_us", "gone", "kv_use")
+    __slots__ = ("target", "credit", "queued_rows", "in_flight", "service_time_us", "gone", "kv_use", "free_us", "batch_us", "single_us")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CREDIT_FIELD_NUMBER: _ClassVar[int]
     QUEUED_ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +103,9 @@ class TargetLoad(_message.Message):
     SERVICE_TIME_US_FIELD_NUMBER: _ClassVar[int]
     GONE_FIELD_NUMBER: _ClassVar[int]
     KV_USE_FIELD_NUMBER: _ClassVar[int]
+    FREE_US_FIELD_NUMBER: _ClassVar[int]
+    BATCH_US_FIELD_NUMBER: _ClassVar[int]
+    SINGLE_US_FIELD_NUMBER: _ClassVar[int]
     target: str
     credit: int
     queued_rows: int
@@ -110,4 +113,7 @@ class TargetLoad(_message.Message):
     service_time_us: int
     gone: bool
     kv_use: float
-    def __init__(self, target: _Optional[str] = ..., credit: _Optional[int] = ..., queued_rows: _Optional[int] = ..., in_flight: _Optional[int] = ..., service_time_us: _Optional[int] = ..., gone: _Optional[bool] = ..., kv_use: _Optional[float] = ...) -> None: ...
+    free_us: int
+    batch_us: int
+    single_us: int
+    def __init__(self, target: _Optional[str] = ..., credit: _Optional[int] = ..., queued_rows: _Optional[int] = ..., in_flight: _Optional[int] = ..., service_time_us: _Optional[int] = ..., gone: _Optional[bool] = ..., kv_use: _Optional[float] = ..., free_us: _Optional[int] = ..., batch_us: _Optional[int] = ..., single_us: _Optional[int] = ...) -> None: ...

@@ -80,6 +80,13 @@ class Executor:
     def cancel(self, call: Call) -> None:
         """Hears of a call that nobody waits for: its batch is executed all the same."""
 
+    def free_at(self) -> float:
+        """Returns when the runner will have done all that it has, by the clock, as far as can be told."""
+        end = self._last_end
+        for batch in self.batches:
+            end = max(end, batch.sent) + self.time.seconds(batch.rows)
+        return end
+
     def send(self, calls: list[Call]) -> None:
         """Sends a batch to the runner. Never calls a `finish` from within."""
         assert self.runner is not None

@@ -12,7 +12,7 @@ from infermesh.errors import DeadlineExceeded, MeshError, NotReady, Overloaded, 
 from infermesh.mesh.clock import Clock
 from infermesh.names import Target, target_of
 from infermesh.v1 import deployment_pb2, model_pb2
-from infermesh.worker.batcher import Planner, Queue, order_of, plan
+from infermesh.worker.batcher import MARGIN, Planner, Queue, order_of, plan
 from infermesh.worker.calls import Call
 from infermesh.worker.executor import Executor
 from infermesh.worker.measures import TargetMeasures
@@ -23,6 +23,7 @@ from infermesh.worker.statistics import Statistics
 from infermesh.worker.suspicion import Suspicion
 
 _PIPELINED = 0.005  # seconds: below it a second batch waits inside the runner, to hide the way there and back
+_NEARLY = 0.98  # of the best throughput: batches of so many rows are offered to the planner to choose from
 _HIDDEN = 0.002  # seconds of work that gateways may send ahead where single calls are quick
 ONLY_STREAMED = "its requests may have any number of responses: call it by ModelStreamInfer, not by ModelInfer"
 _MOST_QUEUED = 10_000  # calls; gateways keep to their credit, direct callers know none
@@ -129,18 +130,34 @@ class HeldModel:
         return self._executor.time.seconds(best) / best
 
     @property
+    def free_in(self) -> float:
+        """Seconds until the runner has done what it has."""
+        return max(0.0, self._executor.free_at() - self._clock.time())
+
+    @property
+    def batch_time(self) -> float:
+        """Seconds that a batch of the best size hardly ever exceeds, until its callers have their answers."""
+        return self._executor.time.safe(self._best_rows()) + MARGIN
+
+    @property
+    def single_time(self) -> float:
+        """The same of a single row; 0 while nothing was measured."""
+        single = self._executor.time.safe(1)
+        return single + MARGIN if single else 0.0
+
+    @property
     def credit(self) -> int:
-        """Calls that all gateways together may have here: two best batches, or a little more of very quick ones."""
+        """Calls that all gateways together may have here: two largest good batches, or a little more of quick ones."""
         if not self.ready:
             return 0
         if self.decoupled:
             return self._executor.slots
         one = self._executor.time.seconds(1)
         quick = 16 if one * 16 <= _HIDDEN else int(_HIDDEN / one)
-        return max(1, quick, round(2 * self._best_rows() / self._rows_per_call))
+        return max(1, quick, round(2 * self._best_rows(_NEARLY) / self._rows_per_call))
 
-    def _best_rows(self) -> int:
-        return min(self._executor.time.best_rows(), self._limit or 1)
+    def _best_rows(self, share: float = 0.9) -> int:
+        return min(self._executor.time.best_rows(share), self._limit or 1)
 
     def submit(self, call: Call, priority: int = 0) -> None:
         """Queues a call; higher `priority` goes first. Its `finish` is called later, never from within."""
@@ -191,7 +208,8 @@ class HeldModel:
         wake = inf
         while self._queue and self._executor.runner is not None and self._room():
             now = self._clock.time()
-            planned = self._plan(now, self._queue.items, self._executor.time, self._limit, self._max_delay)
+            begin = max(now, self._executor.free_at())
+            planned = self._plan(begin, self._queue.items, self._executor.time, self._limit, self._max_delay)
             if planned.late:
                 self._queue.take(planned.late)
                 self._expire(planned.late, now)
@@ -200,8 +218,19 @@ class HeldModel:
                 break
             self._queue.take(planned.batch)
             self._executor.send(planned.batch)
+        self._give_up()
         self._arm(wake)
         self._look_idle()
+
+    def _give_up(self) -> None:
+        """Refuses at once what waits and can't be met any more when the runner has done what it has."""
+        if not self._queue or not self._executor.batches:
+            return
+        earliest = self._executor.free_at() + self._executor.time.needed(1) + MARGIN
+        if self._queue.items[0].deadline < earliest:
+            hopeless = [call for call in self._queue.items if call.deadline < earliest]
+            self._queue.take(hopeless)
+            self._expire(hopeless, self._clock.time())
 
     def _room(self) -> bool:
         under_way = len(self._executor.batches)

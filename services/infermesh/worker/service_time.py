@@ -4,11 +4,17 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 _WEIGHT = 0.2  # of a new measurement in the moving average
-_RECOVERY = 0.02  # how quickly the luckiest run is forgotten
+_SPREAD_WEIGHT = 0.02  # the same, of the deviation: it is what promises rest on, and must not jump
+_CAUTION = 4.0  # standard deviations that a promise leaves room for
+_FIRST_SPREAD = 0.03  # relative standard deviation before anything was seen
+_MOST_CAUTIOUS = 3.0  # times the expected time
+_STALLED = 2.0  # times the safe time: a run that took longer was held up
+_MISHAPS = 2  # such runs in a row that are not learnt from
+_TRUSTED = 16  # refusals in a row that a curve is believed
 
 
 class ServiceTime:
-    """A monotone, piecewise linear curve through moving averages at 1, 2, 4, … rows.
+    """A monotone, piecewise linear curve through moving averages at 1, 2, 4, … rows, and how far runs stray from it.
 
     It begins with the times measured at warm-up and follows what is observed. Without any measurement every time is 0,
     which makes the planner take whatever is there.
@@ -20,7 +26,9 @@ class ServiceTime:
         self._knots = _knots(self._limit)
         self._means: list[float] = [0.0] * len(self._knots)
         self._curve = list(self._means)
-        self._luck = 0.5  # nothing was run yet: hardly anything is hopeless
+        self._variance = _FIRST_SPREAD**2
+        self._caution = 1 + _CAUTION * _FIRST_SPREAD
+        self._refused = self._stalls = 0
         known = sorted((max(1, rows), seconds) for rows, seconds in measured)
         if known:
             self._means = [_interpolate([r for r, _ in known], [s for _, s in known], knot) for knot in self._knots]
@@ -30,12 +38,17 @@ class ServiceTime:
         """Returns the expected time of a batch of `rows`."""
         return _interpolate(self._knots, self._curve, rows)
 
-    def fastest(self, rows: int) -> float:
-        """Returns a time below which a batch of `rows` has not been done lately: less time left is too little."""
-        return self.seconds(rows) * self._luck
+    def safe(self, rows: int) -> float:
+        """Returns a time that a batch of `rows` hardly ever exceeds."""
+        return self.seconds(rows) * self._caution
+
+    def needed(self, rows: int) -> float:
+        """Returns the time below which a call of `rows` is refused: `safe`, less once too much was refused in a row."""
+        return self.seconds(rows) * self._caution * min(1.0, 0.9 ** (self._refused - _TRUSTED))
 
     def rows_within(self, seconds: float) -> int:
-        """Returns the most rows (up to the limit) whose expected time is at most `seconds`; 0 if not even one."""
+        """Returns the most rows (up to the limit) whose safe time is at most `seconds`; 0 if not even one."""
+        seconds /= self._caution
         curve, knots = self._curve, self._knots
         if curve[-1] <= seconds:
             return self._limit
@@ -46,19 +59,28 @@ class ServiceTime:
         share = (seconds - curve[at]) / (curve[at + 1] - curve[at])
         return knots[at] + int((knots[at + 1] - knots[at]) * share)
 
-    def best_rows(self) -> int:
-        """Returns the smallest knot that reaches nine tenths of the best throughput: larger batches gain little."""
+    def best_rows(self, share: float = 0.9) -> int:
+        """Returns the smallest knot that reaches a share of the best throughput: larger batches gain little more."""
         rates = [rows / seconds if seconds else 0.0 for rows, seconds in zip(self._knots, self._curve, strict=True)]
         best = max(rates)
         if not best:
             return min(self._limit, 8)
-        return next(rows for rows, rate in zip(self._knots, rates, strict=True) if rate >= 0.9 * best)
+        return next(rows for rows, rate in zip(self._knots, rates, strict=True) if rate >= share * best)
+
+    def rate(self) -> float:
+        """Returns the most rows a second that batches of any size reach; 0 while nothing is known."""
+        return max(rows / seconds if seconds else 0.0 for rows, seconds in zip(self._knots, self._curve, strict=True))
 
     def observe(self, rows: int, seconds: float) -> None:
         """Takes in that a batch of `rows` took `seconds`."""
+        self._refused = 0
         expected = self.seconds(rows)
         if expected > 0:
-            self._luck = min(1.0, seconds / expected, self._luck + _RECOVERY * (1 - self._luck))
+            if seconds > _STALLED * expected * self._caution and self._stalls < _MISHAPS:
+                self._stalls += 1  # a mishap says nothing of the next run; many in a row do
+                return
+            self._stalls = 0
+            self._stray(seconds / expected - 1)
         at = bisect_left(self._knots, rows)
         if at == len(self._knots) or self._knots[at] == rows or at == 0:
             self._mix(min(at, len(self._knots) - 1), seconds, _WEIGHT)
@@ -72,15 +94,24 @@ class ServiceTime:
         self._smooth()
 
     def doubt(self) -> None:
-        """Lowers `fastest` a little. Call it whenever work was refused because of it.
+        """Call it whenever work was refused because of the curve.
 
         Refused work is never measured; without doubt a wrong curve could refuse everything for ever.
         """
-        self._luck *= 0.9
+        self._refused += 1
+
+    def _stray(self, error: float) -> None:
+        # one run that is far out is no reason to distrust every run: it counts as if it were just outside
+        most = 0.001 + 9 * self._variance
+        self._variance += _SPREAD_WEIGHT * (min(error * error, most) - self._variance)
+        self._caution = min(_MOST_CAUTIOUS, 1 + _CAUTION * self._variance**0.5)
 
     def _mix(self, at: int, seconds: float, weight: float) -> None:
         known = self._means[at]
-        self._means[at] = max(0.0, known + weight * (seconds - known)) if known else max(0.0, seconds)
+        self._means[at] = mean = max(0.0, known + weight * (seconds - known)) if known else max(0.0, seconds)
+        for below in range(at):  # fewer rows never take longer: what was learnt long ago must not say so
+            if self._means[below] > mean:
+                self._means[below] += weight * (mean - self._means[below])
 
     def _smooth(self) -> None:
         highest, curve = 0.0, self._curve

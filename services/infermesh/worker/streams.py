@@ -231,6 +231,9 @@ class GatewayStream:
             queued_rows=model.queued_rows,
             in_flight=model.in_flight,
             service_time_us=max(1, int(model.service_time * 1e6)),
+            free_us=int(model.free_in * 1e6),
+            batch_us=int(model.batch_time * 1e6),
+            single_us=int(model.single_time * 1e6),
         )
 
 

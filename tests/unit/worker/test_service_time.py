@@ -52,7 +52,8 @@ def test_is_monotone_whatever_was_seen(
     curve = [time.seconds(rows) for rows in range(1, limit + 1)]
     assert all(a <= b * (1 + 1e-12) for a, b in pairwise(curve))
     assert all(seconds >= 0 for seconds in curve)
-    assert all(time.fastest(rows) <= time.seconds(rows) for rows in range(1, limit + 1))
+    assert all(time.seconds(rows) <= time.safe(rows) for rows in range(1, limit + 1))
+    assert all(time.needed(rows) <= time.safe(rows) for rows in range(1, limit + 1))
 
 
 @given(LIMITS, st.lists(st.tuples(st.integers(1, 300), TIMES), min_size=1, max_size=6), TIMES)
@@ -61,10 +62,10 @@ def test_rows_within_is_the_inverse(limit: int, measured: list[tuple[int, float]
     rows = time.rows_within(budget)
     assert 0 <= rows <= limit
     if rows:
-        assert time.seconds(rows) <= budget * (1 + 1e-9)
+        assert time.safe(rows) <= budget * (1 + 1e-9)
     if rows < limit:
         # one row more than the answer, and one for rounding, takes longer than there is
-        assert time.seconds(min(limit, rows + 2)) >= budget * (1 - 1e-9)
+        assert time.safe(min(limit, rows + 2)) >= budget * (1 - 1e-9)
 
 
 def test_best_rows_is_where_larger_batches_stop_paying() -> None:
@@ -76,15 +77,41 @@ def test_best_rows_is_where_larger_batches_stop_paying() -> None:
     assert ServiceTime(limit=2).best_rows() == 2
 
 
-def test_fastest_remembers_luck_forgets_it_slowly_and_yields_to_doubt() -> None:
+def test_best_rows_may_ask_for_more_than_nearly_the_best() -> None:
+    time = ServiceTime([(1, 0.010), (2, 0.0105), (4, 0.020)], limit=4)
+    assert (time.best_rows(), time.best_rows(0.98)) == (2, 4)
+
+
+def test_a_promise_leaves_the_more_room_the_more_runs_stray() -> None:
+    steady, wild = ServiceTime([(1, 0.010)], limit=1), ServiceTime([(1, 0.010)], limit=1)
+    for turn in range(400):
+        steady.observe(1, 0.010)
+        wild.observe(1, 0.008 if turn % 2 else 0.012)
+    assert steady.safe(1) == pytest.approx(0.010, rel=0.01)
+    assert wild.safe(1) == pytest.approx(0.018, rel=0.2)
+
+
+def test_a_stall_is_not_learnt_from_but_a_slower_model_is() -> None:
     time = ServiceTime([(1, 0.010)], limit=1)
-    assert time.fastest(1) == pytest.approx(0.005)
-    time.observe(1, 0.001)
-    lucky = time.fastest(1)
-    assert lucky < 0.002
+    time.observe(1, 0.100)
+    assert time.seconds(1) == pytest.approx(0.010)
+    for _ in range(40):
+        time.observe(1, 0.100)
+    assert time.seconds(1) == pytest.approx(0.100, rel=0.01)
+
+
+def test_fewer_rows_never_seem_to_take_longer_than_many_were_seen_to() -> None:
+    time = ServiceTime([(1, 0.100), (16, 0.100)], limit=16)
     for _ in range(100):
-        time.observe(1, 0.010)
-    assert time.fastest(1) > lucky
+        time.observe(16, 0.010)
+    assert time.seconds(1) == pytest.approx(0.010, rel=0.05)
+
+
+def test_doubt_lets_hopeless_work_through_sooner_or_later_and_a_run_ends_it() -> None:
+    time = ServiceTime([(1, 0.010)], limit=1)
+    assert time.needed(1) == time.safe(1)
     for _ in range(100):
         time.doubt()
-    assert time.fastest(1) < 1e-6
+    assert time.needed(1) < 1e-5
+    time.observe(1, 0.010)
+    assert time.needed(1) == time.safe(1)

@@ -1,0 +1,1 @@
+"""How good the scheduling is: beside the clairvoyant optimum, beside other planners, beside a balancing oracle."""
