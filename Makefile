@@ -9,7 +9,7 @@ CALLS  := 1000000
 
 export TORCH_INDEX PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test unit mesh soak bench bench-quick check lint types imports proto proto-check proto-lint format clean
+.PHONY: help setup demo up test unit mesh soak mutants bench bench-quick check lint types imports proto proto-check proto-lint format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ mesh: $(READY) ## the tests that start real processes
 
 soak: $(READY) ## the long tests, for the night: CALLS=1000000 calls each
 	@$(PYTEST) -m soak --soak $(CALLS) $(ARGS)
+
+mutants: $(READY) ## plants faults, one after the other, and sees whether the tests notice each; minutes
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 bench: $(READY) ## every figure about speed, beside other servers; writes benchmarks/results; half an hour, and more once
 	@$(BIN)/python -m benchmarks $(ARGS)

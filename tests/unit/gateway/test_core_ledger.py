@@ -98,6 +98,8 @@ async def test_a_worker_that_answers_no_probe_is_suspended(answers: bool) -> Non
     suspended = asyncio.Event()
 
     class Line(Nobody):
+        unheard = 0
+
         def __len__(self) -> int:
             return 1
 
