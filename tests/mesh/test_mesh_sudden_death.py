@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 from infermesh import errors
-from infermesh.client import Client
+from infermesh.client import Client, hedging
 from tests.mesh.accounted import Accounted
 from tests.mesh.models import SIGNATURE, python_file
 from tests.mesh.relay import Relay
@@ -86,7 +86,7 @@ def killing(mesh, seconds, every):
             mesh.revive(name)
             time.sleep(every)
     repeated = metrics(mesh, "infermesh_inference_retries_total") - before
-    print(f"{calls.summary()}; {repeated:g} sent again")
+    print(f"{calls}; {repeated:g} sent again")
     assert calls.failures == []
     assert 0 < repeated <= 0.1 * calls.begun
     assert calls.slowest < 10
@@ -131,9 +131,28 @@ def test_a_worker_that_the_network_swallows_is_left_alone_and_found_again(mesh, 
     noticed(calls)
 
 
+def test_a_worker_that_freezes_for_a_moment_is_not_felt_where_calls_are_hedged(mesh):
+    with Client(mesh.gateway) as client:
+        client.deploy("slow", hedging=hedging(0.5, delay=0.15))
+        try:
+            with Accounted([mesh.gateway], "slow", rate=50) as calls:
+                calls.more(100)
+                calls.now = "worker-1 is frozen"
+                mesh.kill("worker-1", signal.SIGSTOP)
+                time.sleep(0.8)  # too short to be found silent
+                mesh.kill("worker-1", signal.SIGCONT)
+                calls.more(50)
+        finally:
+            client.deploy("slow", hedging=hedging(0))
+    hedges = metrics(mesh, "infermesh_inference_hedges_total")
+    print(f"{calls}, {hedges:g} sent twice")
+    assert calls.failures == []
+    assert 0 < hedges <= 0.5 * calls.begun
+
+
 def noticed(calls):
     """Nothing is lost, and what was with the silent worker was elsewhere in two seconds: three times that here, on
     whatever machine this runs."""
-    print(calls.summary())
+    print(calls)
     assert calls.failures == []
     assert calls.slowest < 6
