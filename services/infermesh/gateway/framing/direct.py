@@ -6,6 +6,7 @@ here. Whatever is out of the ordinary (a request in pieces, a compressed one, a 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final
 
@@ -158,7 +159,11 @@ class Direct:
         if self._life is None:
             self._send(_START)
         if self._life is None or self._life.done():
-            self._life = asyncio.ensure_future(self._send(NOTHING))
+            self._life = asyncio.ensure_future(self._move())
+
+    async def _move(self) -> None:
+        with contextlib.suppress(Exception):  # a caller who went away is noticed elsewhere
+            await self._send(NOTHING)
 
     def _watched(self, future: "asyncio.Future[Event]") -> None:
         if self.slot is not None and event_of(future)["type"] == "http.disconnect":
