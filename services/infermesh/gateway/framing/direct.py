@@ -7,7 +7,7 @@ here. Whatever is out of the ordinary (a request in pieces, a compressed one, a 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Final
 
 from infermesh.errors import InvalidInput
@@ -159,11 +159,7 @@ class Direct:
         if self._life is None:
             self._send(_START)
         if self._life is None or self._life.done():
-            self._life = asyncio.ensure_future(self._move())
-
-    async def _move(self) -> None:
-        with contextlib.suppress(Exception):  # a caller who went away is noticed elsewhere
-            await self._send(NOTHING)
+            self._life = asyncio.ensure_future(_settled(self._send(NOTHING)))  # sent now, before any answer
 
     def _watched(self, future: "asyncio.Future[Event]") -> None:
         if self.slot is not None and event_of(future)["type"] == "http.disconnect":
@@ -179,6 +175,11 @@ class Direct:
         exchange = Exchange(self._scope, again, self._send, self._method, self.known, self._guard)
         task = asyncio.get_running_loop().create_task(exchange.run())
         task.add_done_callback(lambda _: self._over())
+
+
+async def _settled(sent: Awaitable[None]) -> None:
+    with contextlib.suppress(Exception):  # a caller who went away is noticed elsewhere
+        await sent
 
 
 class _Again:
