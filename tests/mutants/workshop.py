@@ -15,7 +15,7 @@ from tests.mutants.mutant import Mutant
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _PARTS: Final = ("services", "tests", "examples", "pyproject.toml")
 _ARGUMENTS: Final = (
-    *("-x", "-q", "-o", "timeout=20", "-p", "no:xdist", "-p", "no:cov", "-p", "no:cacheprovider"),
+    *("-x", "-q", "-p", "no:xdist", "-p", "no:cov", "-p", "no:cacheprovider"),
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # plugins were imported before the fork
 )
 _PASSED, _FAILED = 0, 1
@@ -76,7 +76,8 @@ class Workshop:
         assert self._zygote.stdin is not None
         assert self._zygote.stdout is not None
         log = self._folder / "log"
-        order = {"arguments": [*_ARGUMENTS, *tests], "log": str(log), "seconds": seconds}
+        arguments = [*_ARGUMENTS, "-o", f"timeout={seconds / 3:.0f}", *tests]
+        order = {"arguments": arguments, "log": str(log), "seconds": seconds}
         with nullcontext() if mutant is None else mutant.planted(self._package):
             self._zygote.stdin.write(json.dumps(order) + "\n")
             self._zygote.stdin.flush()

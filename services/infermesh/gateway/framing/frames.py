@@ -10,6 +10,7 @@ HEADER: Final = 5
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 ACCEPTED: Final = b"identity, deflate, gzip"
 _RATIO_FREE: Final = 4 << 20
+_PIECE: Final = 256 << 10
 
 
 class BadFrame(MeshError):
@@ -60,16 +61,23 @@ def inflate(data: bytes, encoding: bytes, limits: Limits) -> bytes:
     if encoding not in _WBITS:
         raise BadFrame("frame: compressed, but no grpc-encoding says how")
     allowed = min(limits.message, max(_RATIO_FREE, limits.ratio * len(data)))
-    inflater = zlib.decompressobj(wbits=_WBITS[encoding])
-    try:
-        message = inflater.decompress(data, allowed + 1)
-    except zlib.error as error:
-        raise BadFrame(f"compressed message: not {encoding.decode()}") from error
-    if len(message) > allowed:
-        raise TooLarge.of("message", len(message), allowed)
+    inflater, pieces, size = zlib.decompressobj(wbits=_WBITS[encoding]), [], 0
+    while not inflater.eof:
+        # in pieces, as making one large object would hold up the event loop, also where another thread does it
+        try:
+            piece = inflater.decompress(data, _PIECE)
+        except zlib.error as error:
+            raise BadFrame(f"compressed message: not {encoding.decode()}") from error
+        size += len(piece)
+        if size > allowed:
+            raise TooLarge.of("message", size, allowed)
+        pieces.append(piece)
+        data = inflater.unconsumed_tail
+        if not data and len(piece) < _PIECE:
+            break
     if not inflater.eof or inflater.unused_data:
         raise BadFrame(f"compressed message: {encoding.decode()} data is cut short or goes on after its end")
-    return message
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class Decoder:
