@@ -136,7 +136,10 @@ class Connection:
 
 
 def target_of(address: str) -> str:
-    """Returns host:port of an address that may begin with `http://` or `grpc://`. Raises InvalidInput."""
+    """Returns host:port of an address that may begin with `http://` or `grpc://`. Raises InvalidInput.
+
+    gRPC's own forms for several gateways stay as they are: `dns:///name:port`, `ipv4:host:port,host:port`.
+    """
     scheme, found, rest = address.rpartition("://")
     if found and scheme not in ("http", "grpc", "dns", "unix"):
         raise InvalidInput(f"address: expected host:port, http:// or grpc://, got {address!r}")

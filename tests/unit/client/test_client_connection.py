@@ -20,6 +20,7 @@ OURS = [method for method in ALL if method.path.startswith("/infermesh.")]
     ("address", "target"),
     [
         ("127.0.0.1:8080", "127.0.0.1:8080"),
+        ("ipv4:127.0.0.1:8080,127.0.0.1:8081", "ipv4:127.0.0.1:8080,127.0.0.1:8081"),
         ("http://mesh.local:80/", "mesh.local:80"),
         ("grpc://[::1]:9", "[::1]:9"),
         ("dns:///gateway.infermesh:8080", "dns:///gateway.infermesh:8080"),
