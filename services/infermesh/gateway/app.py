@@ -66,7 +66,7 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
             subscribe=subscription(scheduler, name),
             registry=metrics,
             tracer=telemetry.tracer,
-            limits=config.limits,
+            limits=config.dispatch_limits,
             last_known=LastKnown(Path(config.state)) if config.state else None,
         )
         workers = Ways()

@@ -1,6 +1,6 @@
 """Settings of the gateway. Read once by `main`; the app inside Envoy gets them as a file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Final
 
 from pydantic import Field as Limit
@@ -84,3 +84,8 @@ class GatewayConfig:
     def held_bytes(self) -> int:
         """Bytes of requests that may be in the process at a time."""
         return (self.max_memory_bytes - BESIDE_HEAP) // COPIES
+
+    @property
+    def dispatch_limits(self) -> Limits:
+        """What may wait, and for how long; no more bytes than the memory has room for."""
+        return replace(self.limits, max_waiting_bytes=min(self.limits.max_waiting_bytes, self.held_bytes))

@@ -13,6 +13,7 @@ import pytest
 from infermesh.errors import ConfigError
 from infermesh.gateway import control, envoy, farewell, protection
 from infermesh.gateway.admin import Admin
+from infermesh.gateway.admission import Limits
 from infermesh.gateway.config import ClientLimits, GatewayConfig
 from infermesh.mesh.config import LogConfig, ProcessConfig, load
 from infermesh.mesh.health import Health
@@ -90,6 +91,12 @@ class TestBootstrap:
         limits = protection.requests(config(max_memory_bytes=1 << 30, max_body_bytes=1 << 20))
         assert limits.message == 1 << 20
         assert limits.message < 4 * limits.held < 1 << 30
+
+    def test_no_more_waits_than_the_memory_has_room_for(self):
+        small = config(max_memory_bytes=1 << 30, max_body_bytes=1 << 20)
+        assert small.dispatch_limits.max_waiting_bytes == small.held_bytes
+        few = config(limits=Limits(max_waiting_bytes=1000, max_queue=7))
+        assert few.dispatch_limits == Limits(max_waiting_bytes=1000, max_queue=7)
 
     def test_runs_the_app(self):
         (filter_,) = self.manager()["http_filters"]
