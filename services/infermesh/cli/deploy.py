@@ -17,28 +17,34 @@ if TYPE_CHECKING:
     from infermesh.v1 import deployment_pb2
 
 
+Traffic = Annotated[
+    list[str] | None, typer.Option("--traffic", "-t", help="Share of the calls as VERSION=WEIGHT; may be repeated.")
+]
+HedgeBudget = Annotated[
+    float | None, typer.Option(help="Share of the calls that may be sent twice; 0 is off.", min=0, max=0.5)
+]
+HedgeDelay = Annotated[
+    float | None, typer.Option(help="Seconds before a slow call is sent twice; default: as measured.", min=0)
+]
+SingleFlight = Annotated[
+    bool | None, typer.Option("--single-flight/--no-single-flight", help="Run equal concurrent requests once.")
+]
+
+
 def deploy(
     deployment: Annotated[str, typer.Argument(help="Deployment id: what clients send as the model's name.")],
     model: Annotated[str, typer.Option("--model", "-m", help="Model id; default: the deployment's id.")] = "",
     version: Annotated[str, typer.Option("--version", "-v", help="Version number, alias or latest.")] = "",
-    traffic: Annotated[
-        list[str] | None, typer.Option("--traffic", "-t", help="Share of the calls as VERSION=WEIGHT; may be repeated.")
-    ] = None,
+    traffic: Traffic = None,
     replicas: Annotated[int | None, typer.Option(help="Workers that hold each version.", min=1)] = None,
     device: Annotated[str | None, typer.Option(help="any, cpu, cuda, mps or xpu.")] = None,
     policy: Annotated[str | None, typer.Option(help="round_robin, random, least_load or weighted.")] = None,
     max_batch_size: Annotated[int | None, typer.Option(help="Most rows of a batch.", min=0)] = None,
     max_delay: Annotated[float | None, typer.Option(help="Seconds to wait for a larger batch.", min=0)] = None,
     max_queue: Annotated[int | None, typer.Option(help="Most waiting calls in one gateway.", min=0)] = None,
-    hedge_budget: Annotated[
-        float | None, typer.Option(help="Share of the calls that may be sent twice; 0 is off.", min=0, max=0.5)
-    ] = None,
-    hedge_delay: Annotated[
-        float | None, typer.Option(help="Seconds before a slow call is sent twice; default: as measured.", min=0)
-    ] = None,
-    single_flight: Annotated[
-        bool | None, typer.Option("--single-flight/--no-single-flight", help="Run equal concurrent requests once.")
-    ] = None,
+    hedge_budget: HedgeBudget = None,
+    hedge_delay: HedgeDelay = None,
+    single_flight: SingleFlight = None,
     label: Annotated[list[str] | None, typer.Option(help="Label as key=value; replaces all labels.")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every version answers.")] = True,
     timeout: Timeout = 300.0,
