@@ -17,7 +17,7 @@ import uvloop
 from google.rpc import status_pb2
 
 from infermesh.errors import Internal, MeshError
-from infermesh.loadgen.caller import GrpcCaller
+from infermesh.loadgen.caller import Caller
 from infermesh.loadgen.extras import library
 from infermesh.loadgen.plan import Plan
 from infermesh.loadgen.recording import Recording
@@ -53,7 +53,7 @@ def run_share(plan: Plan, start: Callable[[], float]) -> Recording:
 
     async def main() -> Recording:
         clock = PreciseClock()
-        caller = GrpcCaller(plan.address, plan.messages, plan.connections)
+        caller = Caller(plan.address, plan.messages, plan.connections)
         try:
             await caller.open(_OPEN)
             first = start()
