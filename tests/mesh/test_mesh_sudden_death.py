@@ -67,6 +67,14 @@ def ready_workers(mesh):
             return 0
 
 
+def serves(mesh, worker):
+    """Tells whether a worker has answered calls in this life."""
+    try:
+        return metrics(mesh, "infermesh_worker_calls_total", worker) > 0
+    except OSError:  # it is being started
+        return False
+
+
 def metrics(mesh, name, service="gateway"):
     """Returns the sum of a metric of a service over its labels."""
     with urllib.request.urlopen(f"http://{mesh.address(service, 'metrics')}/metrics", timeout=10) as page:
@@ -80,7 +88,9 @@ def killing(mesh, seconds, every):
     with Accounted([mesh.gateway], "slow", rate=100) as calls:
         calls.more(100)
         for turn in range(round(seconds / every)):
-            name = WORKERS[turn % 3]
+            name, last = WORKERS[turn % 3], WORKERS[(turn + 1) % 3]
+            # a slow machine takes long to start a worker; the mesh is not to be without any
+            wait_until(lambda last=last: serves(mesh, last), f"{last} did not come back")
             calls.now = f"{name} is killed"
             mesh.kill(name)
             mesh.revive(name)
