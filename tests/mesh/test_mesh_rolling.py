@@ -66,7 +66,7 @@ def test_rounds_on_end_fail_neither_call_nor_token_stream(make_mesh, files, soak
     rate = SHARE * capacity(mesh, "served")
     with (
         Accounted(mesh.gateways, "served", rate) as calls,
-        TokenStreams(mesh.gateways, "tokens", streams=16, tokens=200) as streams,
+        TokenStreams(mesh.gateways, "tokens", streams=16, tokens=160) as streams,
     ):
         while rounds < 3 or calls.answered < max(20_000, soak_calls) or streams.whole < 50:
             rounds += 1

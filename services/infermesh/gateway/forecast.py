@@ -5,6 +5,7 @@ done, and nearly all of it too late. So a call is refused as soon as it is clear
 which leaves the workers to those that can, and tells the caller while he can still go elsewhere.
 """
 
+from math import inf
 from typing import Final
 
 from infermesh.errors import MeshError
@@ -26,13 +27,16 @@ _WAY: Final = 0.002  # seconds to the worker and back
 class Forecast:
     """How fast the queue of one target moves, and how long a call takes once it has left it.
 
-    The pace is measured while calls wait, from what leaves: that needs no model of the workers. How long workers take
-    is what they tell with their answers. While nothing is known nothing is refused.
+    The pace is measured while calls wait, from what leaves: that needs no model of the workers. It is the better one of
+    two measurements that follow each other: a worker's death holds up one, but says nothing of what comes after. How
+    long workers take is what they tell with their answers. While nothing is known nothing is refused.
     """
 
     def __init__(self, stats: TargetStats) -> None:
         self._stats = stats
         self._pace = 0.0
+        self._last = 0.0  # the last measurement alone
+        self._last_at = -inf
         self._service = 0.0
         self._known_at = 0.0
         self._looked_at = 0.0
@@ -48,12 +52,17 @@ class Forecast:
             if not self._service:
                 self._look_at_service(now)
         elif self._left >= _LEAST and now - self._since >= _WINDOW:
-            pace = self._left / (now - self._since)
-            self._pace = pace if self._stale(now) else self._pace + _WEIGHT * (pace - self._pace)
-            self._known_at = now
+            self._measured(self._left / (now - self._since), now)
             self._look_at_service(now)
             self._since, self._left = now, 0
         self._left += 1
+
+    def _measured(self, pace: float, now: float) -> None:
+        if now - self._last_at <= _MEMORY:
+            better = max(pace, self._last)
+            self._pace = better if self._stale(now) else self._pace + _WEIGHT * (better - self._pace)
+            self._known_at = now
+        self._last, self._last_at = pace, now
 
     def emptied(self) -> None:
         """Nobody waits any more: what leaves now leaves as fast as it comes, and tells nothing."""

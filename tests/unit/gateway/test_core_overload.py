@@ -163,3 +163,19 @@ def test_the_pace_is_that_of_bursts_and_is_forgotten() -> None:
     assert forecast.too_late(Call("d", "", b"", deadline=103.4), 0.0, 102.5)
     assert not forecast.too_late(Call("d", "", b"", deadline=103.6), 0.0, 102.5)
     assert forecast.wait(63, 200.0) == 0
+
+
+def test_one_stall_says_nothing_of_what_comes_after() -> None:
+    forecast, now = Forecast(TargetStats("d", "1")), 100.0
+    for pause in (0.001, 0.001, 0.3, 0.001, 0.001):  # a worker dies, and its calls wait for their next
+        for _ in range(200):
+            forecast.left(now)
+            now += 0.001
+        now += pause
+        assert forecast.wait(99, now) < 0.2
+
+    fresh = Forecast(TargetStats("d", "1"))
+    fresh.left(100.0)
+    for _ in range(16):
+        fresh.left(104.0)
+    assert fresh.wait(99, 104.0) == 0, "all that is known is a stall"
