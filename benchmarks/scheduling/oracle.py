@@ -4,6 +4,7 @@ from random import Random
 
 from infermesh.simulation import Curve, Model, Noise, Scenario, Shape, simulate
 from infermesh.simulation.arrivals import requests
+from infermesh.simulation.device import Timing
 
 _SECONDS = 0.010
 _WORKERS = 4
@@ -31,11 +32,11 @@ def balance(seed: int, count: int, sigma: float = 0.5) -> dict[str, float]:
 def _oracle(rate: float, count: int, sigma: float, seed: int) -> float:
     """Least work left: each request goes, when it comes, to the worker that will have answered it first, by the time
     that it and all before it will really take."""
-    rng = Random(f"{seed} oracle")
+    timing = Timing(Noise(sigma, 0.0), Random(f"{seed} executions"))
     free = [0.0] * _WORKERS
     latencies = []
-    for request in requests(Shape.poisson, rate, count / rate, ["a"], [1.0], float("inf"), seed):
-        work = _SECONDS * rng.lognormvariate(0.0, sigma)
+    for order, request in enumerate(requests(Shape.poisson, rate, count / rate, ["a"], [1.0], float("inf"), seed)):
+        work = _SECONDS * timing.factor(order)
         ends = [max(at, request.at) + work * _SLOW.get(number, 1.0) for number, at in enumerate(free)]
         chosen = min(range(_WORKERS), key=ends.__getitem__)
         free[chosen] = ends[chosen]

@@ -258,8 +258,10 @@ class Dispatcher:
             if lane is not None:
                 target.forecast.left(now)
                 lane.ledger.send(lane, pending)
-            else:  # it waits for a worker that it has not been to
+            else:  # it waits for a worker that it has not been to, or, as all behind it, for a better one
                 skipped.append(pending)
+                if not pending.tried:
+                    break
         for pending in skipped:
             queue.push(pending)
         if not queue:

@@ -11,6 +11,8 @@ import structlog
 from infermesh.errors import MeshError
 from infermesh.gateway import admission, foresight
 from infermesh.gateway.balancing import BalancingPolicy, Candidate
+from infermesh.gateway.balancing.least_load import choose as least_load
+from infermesh.gateway.balancing.least_load import expected_wait
 from infermesh.gateway.balancing.round_robin import choose as round_robin
 from infermesh.gateway.forecast import Forecast
 from infermesh.gateway.pending import Pending
@@ -75,6 +77,8 @@ class TargetState:
         # True while calls may wait for a lane to come back; False once they waited in vain
         self.hopeful = True
         self.routed = True
+        # True if a call rather waits than goes where it would be done later
+        self._patient = False
         self.hold_timer: asyncio.TimerHandle | None = None
         self.forecast = Forecast(stats)
         # True if calls are hedged or share answers; what most deployments don't want must cost them nothing
@@ -97,9 +101,22 @@ class TargetState:
         if not ready:
             return None
         lane = ready[0] if len(ready) == 1 else self._choose(ready)
+        if self._patient and not tried and lane.in_flight and self._sooner(lane):
+            return None
         self._turn += 1
         lane.turn = self._turn
         return lane
+
+    def _sooner(self, lane: Lane) -> bool:
+        """Tells whether a worker that is full will be done with one more call sooner than `lane`, which is busy, too.
+
+        Waiting for that costs nothing: `lane` gets the call after all if it is free first.
+        """
+        wait = expected_wait(lane)
+        return any(
+            other.live and other.in_flight and other.in_flight >= other.credit and expected_wait(other) < wait
+            for other in self.lanes
+        )
 
     def _choose(self, ready: list[Lane]) -> Lane:
         try:
@@ -180,6 +197,7 @@ class TargetState:
         for lane in lanes:
             lane.home = self
         self.route, self.choose, self.lanes, self.routed = route, choose, lanes, True
+        self._patient = choose is least_load and len(lanes) > 1
         self.special = route.single_flight or route.hedge_budget > 0
         if self.hedges is not None and not self.hedges.fits(route):
             self.hedges = None

@@ -67,19 +67,19 @@ class Device:
 
 
 class Timing:
-    """Draws how long executions really take."""
+    """How long executions really take: by the number of their first request, so that policies meet the same luck."""
 
     def __init__(self, noise: Noise, rng: Random) -> None:
         self._noise, self._rng = noise, rng
+        self._factors: list[float] = []
 
-    def draw(self, expected: float) -> float:
-        """Returns the seconds of an execution that should take `expected`."""
-        seconds = expected
-        if self._noise.sigma:
-            seconds *= self._rng.lognormvariate(0.0, self._noise.sigma)
-        if self._noise.stalls and self._rng.random() < self._noise.stalls:
-            seconds *= self._noise.stall
-        return seconds
+    def factor(self, number: int) -> float:
+        """Returns how many times as long as expected the execution takes that begins with a request."""
+        noise, rng, factors = self._noise, self._rng, self._factors
+        while len(factors) <= number:
+            factor = rng.lognormvariate(0.0, noise.sigma)
+            factors.append(factor * noise.stall if rng.random() < noise.stalls else factor)
+        return factors[number]
 
 
 class Runner:
@@ -120,7 +120,7 @@ class Runner:
         data = b"".join(batch.parts)
         numbers = [int.from_bytes(data[at : at + NUMBER_BYTES], "little") for at in range(0, len(data), NUMBER_BYTES)]
         expected = self._curve.seconds(len(numbers))
-        seconds = self._timing.draw(expected)
+        seconds = expected * self._timing.factor(numbers[0])
         self._began(expected * (self._device.load() + 1), numbers)
 
         def done() -> None:

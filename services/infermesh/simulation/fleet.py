@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
-from random import Random
 from typing import cast
 
 from opentelemetry.trace import NoOpTracer
@@ -42,7 +41,7 @@ class LoopClock:
 class SimulatedWorker:
     """One worker that holds every model of a scenario."""
 
-    def __init__(self, number: int, scenario: Scenario, record: Record) -> None:
+    def __init__(self, number: int, scenario: Scenario, record: Record, timing: Timing) -> None:
         self.id = f"worker-{number}"
         self.address = f"{self.id}:0"
         self._number, self._record = number, record
@@ -52,8 +51,7 @@ class SimulatedWorker:
         self._streams: dict[GatewayStream, None] = {}
         self._measures = Measures(CollectorRegistry())
         self._device = Device(self._loop)
-        rng = Random(f"{scenario.seed} {self.id}")
-        self._timing = Timing(scenario.noise, rng)
+        self._timing = timing
         self._hold(scenario.models, scenario)
 
     def _hold(self, models: Mapping[str, Model], scenario: Scenario) -> None:

@@ -12,6 +12,31 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+class _Timer(asyncio.TimerHandle):
+    """A callback and its time. No context: nothing that is simulated keeps state in one."""
+
+    __slots__ = ()
+
+    def __init__(self, when: float, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self._when, self._callback, self._args, self._cancelled = when, callback, args, False
+
+    def cancel(self) -> None:
+        """Makes it never run."""
+        self._cancelled = True
+        self._callback, self._args = _nothing, ()
+
+    def __repr__(self) -> str:
+        return f"<timer at {self._when} of {self._callback!r}>"
+
+    def run(self) -> None:
+        """Runs it."""
+        self._callback(*self._args)
+
+
+def _nothing() -> None:
+    """What a cancelled timer does."""
+
+
 class VirtualLoop(asyncio.AbstractEventLoop):
     """Runs callbacks in the order of their times, and of their scheduling where times are equal.
 
@@ -21,8 +46,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._ready: deque[_Timer] = deque()
+        self._timers: list[tuple[float, int, _Timer]] = []
         self._order = count()
         self._failure: BaseException | None = None
 
@@ -34,7 +59,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Runs a callback before time goes on."""
-        handle = asyncio.Handle(callback, args, self, context)
+        handle = _Timer(self._now, callback, args)
         self._ready.append(handle)
         return handle
 
@@ -42,7 +67,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Runs a callback at a time; at once if that has passed."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _Timer(when, callback, args)
         heapq.heappush(self._timers, (when, next(self._order), handle))
         return handle
 
@@ -100,14 +125,11 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         ready, timers = self._ready, self._timers
         if not ready:
             self._jump()
-        while timers and timers[0][0] <= self._now:
-            handle = heapq.heappop(timers)[2]
-            if not handle.cancelled():
-                ready.append(handle)
+        now = self._now
+        while timers and timers[0][0] <= now:
+            ready.append(heapq.heappop(timers)[2])
         for _ in range(len(ready)):
-            due = ready.popleft()
-            if not due.cancelled():
-                due._run()
+            ready.popleft().run()
 
     def _jump(self) -> None:
         timers = self._timers
@@ -116,6 +138,3 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         if not timers:
             raise RuntimeError("every task waits and no timer is set: this would hang for ever")
         self._now = max(self._now, timers[0][0])
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers leave the heap when their time comes."""

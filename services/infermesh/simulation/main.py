@@ -1,9 +1,11 @@
 """Puts a simulation together and runs it."""
 
 from collections.abc import Iterable
+from random import Random
 
 from infermesh.errors import InvalidInput
 from infermesh.simulation.arrivals import Request
+from infermesh.simulation.device import Timing
 from infermesh.simulation.fleet import SimulatedWorker
 from infermesh.simulation.gateway import Load, SimulatedGateway
 from infermesh.simulation.loop import VirtualLoop
@@ -26,7 +28,8 @@ def simulate(scenario: Scenario, requests: Iterable[Request]) -> Report:
 
 async def _run(scenario: Scenario, requests: Iterable[Request]) -> Report:
     record = Record(scenario.workers)
-    workers = [SimulatedWorker(number, scenario, record) for number in range(scenario.workers)]
+    timing = Timing(scenario.noise, Random(f"{scenario.seed} executions"))
+    workers = [SimulatedWorker(number, scenario, record, timing) for number in range(scenario.workers)]
     async with SimulatedGateway(scenario, {worker.address: worker for worker in workers}) as gateway:
         seconds = await Load(gateway, scenario, record).play(requests)
     return report(record, seconds)

@@ -8,6 +8,7 @@ _SPREAD_WEIGHT = 0.02  # the same, of the deviation: it is what promises rest on
 _CAUTION = 4.0  # standard deviations that a promise leaves room for
 _FIRST_SPREAD = 0.03  # relative standard deviation before anything was seen
 _MOST_CAUTIOUS = 3.0  # times the expected time
+_LOOK = 16  # runs after which the best size is looked for anew; it is asked for much more often than it moves
 _STALLED = 2.0  # times the safe time: a run that took longer was held up
 _MISHAPS = 2  # such runs in a row that are not learnt from
 _TRUSTED = 16  # refusals in a row that a curve is believed
@@ -28,7 +29,8 @@ class ServiceTime:
         self._curve = list(self._means)
         self._variance = _FIRST_SPREAD**2
         self._caution = 1 + _CAUTION * _FIRST_SPREAD
-        self._refused = self._stalls = 0
+        self._refused = self._stalls = self._seen = 0
+        self._best: dict[float, int] = {}
         known = sorted((max(1, rows), seconds) for rows, seconds in measured)
         if known:
             self._means = [_interpolate([r for r, _ in known], [s for _, s in known], knot) for knot in self._knots]
@@ -61,11 +63,15 @@ class ServiceTime:
 
     def best_rows(self, share: float = 0.9) -> int:
         """Returns the smallest knot that reaches a share of the best throughput: larger batches gain little more."""
-        rates = [rows / seconds if seconds else 0.0 for rows, seconds in zip(self._knots, self._curve, strict=True)]
-        best = max(rates)
-        if not best:
-            return min(self._limit, 8)
-        return next(rows for rows, rate in zip(self._knots, rates, strict=True) if rate >= share * best)
+        known = self._best.get(share)
+        if known is None:
+            rates = [rows / seconds if seconds else 0.0 for rows, seconds in zip(self._knots, self._curve, strict=True)]
+            if not max(rates):
+                return min(self._limit, 8)
+            enough = share * max(rates)
+            known = next(rows for rows, rate in zip(self._knots, rates, strict=True) if rate >= enough)
+            self._best[share] = known
+        return known
 
     def rate(self) -> float:
         """Returns the most rows a second that batches of any size reach; 0 while nothing is known."""
@@ -74,6 +80,9 @@ class ServiceTime:
     def observe(self, rows: int, seconds: float) -> None:
         """Takes in that a batch of `rows` took `seconds`."""
         self._refused = 0
+        self._seen += 1
+        if self._seen % _LOOK == 0 or self._seen < _LOOK:
+            self._best.clear()
         expected = self.seconds(rows)
         if expected > 0:
             if seconds > _STALLED * expected * self._caution and self._stalls < _MISHAPS:
