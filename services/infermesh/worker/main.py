@@ -15,6 +15,7 @@ import grpc.aio
 import structlog
 
 from infermesh.errors import ConfigError, InvalidInput
+from infermesh.mesh import garbage
 from infermesh.mesh.channel import connect
 from infermesh.mesh.clock import Clock, SystemClock
 from infermesh.mesh.config import load
@@ -89,6 +90,7 @@ class _Worker:
             watching = tasks.create_task(self.watch.run())
             announcing = tasks.create_task(self._announce())
             settling = tasks.create_task(self._follow_agent())
+            garbage.settle()
             self.process.listening(grpc=address)
             await self.process.until_stopped()
             await announcing

@@ -174,7 +174,12 @@ class HeldModel:
         self._idle.clear()
         if not self._pump_due:
             self._pump_due = True
-            self._loop.call_soon(self._pump)
+            self._loop.call_soon(self.begin)
+
+    def begin(self) -> None:
+        """Plans what was submitted now, instead of at the end of this turn of the loop."""
+        if self._pump_due:
+            self._pump()
 
     def _refusal(self) -> MeshError | None:
         if not self.ready:

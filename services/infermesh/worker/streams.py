@@ -84,14 +84,19 @@ class GatewayStream:
             self._probe = bundle.probe
             self.touch_all()
             self._news()  # touching does that, too, but there may be no model
+        models: dict[HeldModel, None] = {}
         for item in bundle.items:
             if item.kind == pb.WorkItem.CANCEL:
                 self._cancel(item.id)
             else:
-                self._submit(item)
+                model = self._serving.get(item.target)
+                self._submit(item, model)
+                if model is not None:
+                    models[model] = None
+        for model in models:
+            model.begin()
 
-    def _submit(self, item: pb.WorkItem) -> None:
-        model = self._serving.get(item.target)
+    def _submit(self, item: pb.WorkItem, model: HeldModel | None) -> None:
         if model is None:
             missing = NotReady(f"version '{item.target}' is not held by this worker: try another", retry_after=1.0)
             self._refuse(item.id, missing, not_started=True)
