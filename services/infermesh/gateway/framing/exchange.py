@@ -5,7 +5,6 @@ and leave behind why.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final
 
@@ -190,7 +189,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": self._frame(message), "more_body": False})
 
     async def _push(self, answer: Pushing) -> None:
-        outlet = Outlet(self._emit)
+        outlet = Outlet(self._emit, self._gone)
         try:
             await answer.push(outlet)
             await outlet.finish()
@@ -267,9 +266,11 @@ class Exchange:
             self._life = asyncio.ensure_future(self._move())
 
     async def _move(self) -> None:
-        with contextlib.suppress(Exception):  # a caller who went away is noticed elsewhere
+        try:
             await self._start()
             await self._send(NOTHING)
+        except Exception:  # it can't be sent: once the request has ended, nothing else may tell of that
+            self._gone()
 
     def _late(self) -> None:
         self.stop(DeadlineExceeded("the deadline passed before the call was answered"))

@@ -15,13 +15,16 @@ class Outlet:
 
     What there is at the end of a turn of the event loop leaves in one chunk. As long as the front door has not taken
     the chunk before nothing is pulled: whoever holds the messages bounds how many may wait.
+
+    Once the request has ended, that a chunk can't be sent may be all that tells of a caller who went away.
     """
 
-    __slots__ = ("_closed", "_due", "_loop", "_moving", "_pull", "_waiting", "_write")
+    __slots__ = ("_closed", "_due", "_gone", "_loop", "_moving", "_pull", "_waiting", "_write")
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, gone: Callable[[], None]) -> None:
+        """What `write` gives fails if the caller has gone away; then `gone` is called."""
         self._loop = asyncio.get_running_loop()
-        self._write = write
+        self._write, self._gone = write, gone
         self._pull: Pull = tuple
         self._moving: asyncio.Future[None] | None = None
         self._due = self._waiting = self._closed = False
@@ -47,7 +50,7 @@ class Outlet:
         """Pulls nothing any more."""
         self._closed = True
         if self._moving is not None:
-            self._moving.add_done_callback(_heard)
+            self._moving.add_done_callback(_failed)
 
     def _flush(self) -> None:
         self._due = False
@@ -59,7 +62,10 @@ class Outlet:
                 self._waiting = True
                 moving.add_done_callback(self._moved)
                 return
-            _heard(moving)
+            if _failed(moving):
+                self.close()
+                self._gone()
+                return
         messages = self._pull()
         if messages:
             sent = self._write(messages)
@@ -70,7 +76,6 @@ class Outlet:
         self._flush()
 
 
-def _heard(moving: "asyncio.Future[None]") -> None:
-    """A caller who went away is noticed elsewhere; but asyncio logs exceptions that nobody has looked at."""
-    if not moving.cancelled():
-        moving.exception()
+def _failed(moving: "asyncio.Future[None]") -> bool:
+    """Tells whether a chunk that is over was not taken; asyncio logs exceptions that nobody looks at."""
+    return moving.cancelled() or moving.exception() is not None
