@@ -74,8 +74,16 @@ class DeploymentCalls:
         """
         names.check_id("deployment", deployment)
         wanted = _targets(version, traffic)
-        fields = dict(traffic=wanted, replicas=replicas, device=device, policy=policy, batching=batching, labels=labels)
-        fields |= dict(hedging=hedging, single_flight=single_flight)
+        fields: dict[str, Any] = {
+            "traffic": wanted,
+            "replicas": replicas,
+            "device": device,
+            "policy": policy,
+            "batching": batching,
+            "labels": labels,
+            "hedging": hedging,
+            "single_flight": single_flight,
+        }
         given = {field: value for field, value in fields.items() if value is not None}
         operation = await self._create_or_update(deployment, model, given)
         if wait:
