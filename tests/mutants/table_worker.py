@@ -178,9 +178,9 @@ WORKER: Final = (
     Mutant(
         "work-stopped-before-it-is-done",
         "worker/main.py",
-        "        await asyncio.sleep(_SETTLE)\n",
-        "        self.work.stop()\n        await drain(self.server, 0)\n",
-        ("tests/mesh/test_worker_process.py::test_sigterm_under_load_loses_nothing",),
+        "self.config.process.drain.timeout",
+        "0.0",
+        ("tests/mesh/test_mesh_token_streams.py::test_a_worker_that_is_told_to_stop_finishes_its_streams",),
         "a worker that is told to stop cuts the calls that it has",
         slow=True,
     ),

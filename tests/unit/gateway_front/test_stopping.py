@@ -1,0 +1,82 @@
+"""What the supervisor's process does when it is told to stop, and when Envoy dies."""
+
+import asyncio
+
+import pytest
+
+from infermesh.gateway.main import serve
+
+
+class Told:
+    """A process that is told to stop, and then sits out its lame-duck time."""
+
+    def __init__(self) -> None:
+        self.told, self.stopped = asyncio.Event(), asyncio.Event()
+        self.said: list[str] = []
+
+    async def until_told(self) -> None:
+        await self.told.wait()
+
+    async def until_stopped(self) -> None:
+        await self.stopped.wait()
+
+    def serving(self) -> None:
+        self.said.append("serving")
+
+
+class Envoy:
+    """An Envoy with an app in it."""
+
+    def __init__(self) -> None:
+        self.dead: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.app = asyncio.Event()
+        self.said: list[str] = []
+
+    async def died(self) -> int:
+        return await self.dead
+
+    async def serving(self) -> None:
+        await self.app.wait()
+
+    def not_serving(self) -> None:
+        self.said.append("not serving")
+
+
+async def begun() -> tuple[Told, Envoy, "asyncio.Task[None]"]:
+    process, front = Told(), Envoy()
+    return process, front, asyncio.create_task(serve(process, front))  # type: ignore[arg-type]
+
+
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_it_serves_when_the_app_does() -> None:
+    process, front, task = await begun()
+    await turns()
+    assert process.said == []
+    front.app.set()
+    await turns()
+    assert process.said == ["serving"]
+    process.stopped.set()
+    await task
+
+
+async def test_the_public_health_says_so_before_the_lame_duck_time_and_not_after() -> None:
+    process, front, task = await begun()
+    await turns()
+    assert front.said == []
+    process.told.set()
+    await turns()
+    assert (front.said, task.done()) == (["not serving"], False)
+    process.stopped.set()
+    await task
+
+
+async def test_without_envoy_it_ends_with_status_1() -> None:
+    front = Envoy()
+    front.dead.set_result(139)
+    with pytest.raises(SystemExit) as caught:
+        await serve(Told(), front)  # type: ignore[arg-type]
+    assert caught.value.code == 1
