@@ -1,8 +1,9 @@
-"""`inference.GRPCInferenceService` served by the worker itself, unary: for clients, tests and operators that talk to
+"""`inference.GRPCInferenceService` served by the worker itself: for clients, tests and operators that talk to
 one worker directly. The model's name is the deployment id, as at the gateway."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.metadata import version as installed_version
 from math import inf
 from typing import Any, Final
@@ -11,13 +12,14 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
-from infermesh.errors import DeadlineExceeded, InvalidInput, MeshError
+from infermesh.errors import DeadlineExceeded, InvalidInput, MeshError, Unsupported
 from infermesh.mesh.clock import Clock
 from infermesh.names import is_version
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.worker import descriptions
 from infermesh.worker.calls import Call
-from infermesh.worker.models import HeldModel
+from infermesh.worker.models import ONLY_STREAMED, HeldModel
+from infermesh.worker.oip_stream import InferStream
 from infermesh.worker.serving import Serving
 
 SERVICE: Final = "inference.GRPCInferenceService"
@@ -76,11 +78,43 @@ class InferenceServicer:
 
     async def ModelInfer(self, payload: bytes, context: Any) -> bytes:
         """Runs one request; takes and returns serialised messages."""
+        answer: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+        model, call = self._submit(payload, context, answer.set_result)
+        try:
+            await answer
+        except asyncio.CancelledError:
+            model.cancel(call)  # the caller went away, or its deadline passed
+            raise
+        if call.error is not None:
+            raise call.error
+        return call.response
+
+    async def ModelStreamInfer(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
+        """Runs many requests, each with any number of responses; takes and yields serialised messages."""
+        wish = dict(context.invocation_metadata() or ()).get("triton_grpc_error", "")
+        stream = InferStream(
+            lambda payload, stream: self._submit(payload, context, stream.finish, stream.emit),
+            as_status=str(wish).lower() == "true",
+        )
+        async with contextlib.aclosing(stream.run(requests)) as messages:
+            async for message in messages:
+                yield message
+
+    def _submit(
+        self,
+        payload: bytes,
+        context: Any,
+        finish: Callable[[Call], None],
+        emit: Callable[[Call, bytes], None] | None = None,
+    ) -> tuple[HeldModel, Call]:
+        """Begins a call. Raises what its request is refused with."""
         try:
             message = oip.ModelInferRequest.FromString(payload)
         except DecodeError as error:
             raise InvalidInput("request: expected a serialised ModelInferRequest, got bytes that are none") from error
         model = self._find(message.model_name, message.model_version)
+        if model.decoupled and emit is None:
+            raise Unsupported(f"model '{model.deployment}': {ONLY_STREAMED}")
         try:
             request = model.codec.read(message)
         except MeshError as error:
@@ -90,19 +124,10 @@ class InferenceServicer:
         left = min(_time_left(context), inf if request.wishes.timeout is None else request.wishes.timeout)
         if left <= 0:
             raise DeadlineExceeded("deadline passed before the call was read")
-        answer: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
-        call = Call(
-            request, answer.set_result, None, False, request.rows, request.group, now, now + left, payload=payload
-        )
+        late = now + left
+        call = Call(request, finish, None, False, request.rows, request.group, now, late, emit=emit, payload=payload)
         model.submit(call, request.wishes.priority)
-        try:
-            await answer
-        except asyncio.CancelledError:
-            model.cancel(call)  # the caller went away, or its deadline passed
-            raise
-        if call.error is not None:
-            raise call.error
-        return call.response
+        return model, call
 
     def _find(self, deployment: str, version: str) -> HeldModel:
         if version and not is_version(version):
@@ -132,5 +157,6 @@ def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
         "ModelConfig": handler(servicer.ModelConfig, oip.ModelConfigRequest),
         "ModelStatistics": handler(servicer.ModelStatistics, oip.ModelStatisticsRequest),
         "ModelInfer": grpc.unary_unary_rpc_method_handler(servicer.ModelInfer),  # bytes in, bytes out
+        "ModelStreamInfer": grpc.stream_stream_rpc_method_handler(servicer.ModelStreamInfer),  # likewise
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))

@@ -137,7 +137,7 @@ class Sequences(Executor):
 
     def _take(self, emission: runner_pb2.Emission, payload: memoryview) -> None:
         if emission.HasField("error"):
-            self._fail_all(emission.sequences, from_status(emission.error))
+            self._fail_all(emission.sequences, from_status(emission.error), over=True)
             return
         known = [self._running.get(number) for number in emission.sequences]
         finished = set(emission.finished)
@@ -186,11 +186,15 @@ class Sequences(Executor):
         self._statistics.succeeded(1, int((now - call.arrived) * 1e9), call.queue_us * 1000, (0, infer, 0))
         self._measures.executed(call.rows, call.compute_us / 1e6, [call.queue_us / 1e6])
 
-    def _fail_all(self, numbers: Sequence[int], error: BaseException) -> None:
+    def _fail_all(self, numbers: Sequence[int], error: BaseException, *, over: bool = False) -> None:
+        """Fails sequences; those that are not `over` for the runner, too, end there."""
         for number in numbers:
             running = self._running.get(number)
             if running is not None:
-                self._drop(running)
+                if over:
+                    self._leave(running)
+                else:
+                    self._drop(running)
                 self._survived(running)
                 self._freed()
                 self.fail(running.calls, error)
