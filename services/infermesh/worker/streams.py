@@ -11,7 +11,7 @@ from typing import Any
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
-from infermesh.errors import InvalidInput, NotReady, Unsupported
+from infermesh.errors import InvalidInput, NotReady, Overloaded, Unsupported
 from infermesh.mesh import status, telemetry
 from infermesh.mesh.clock import Clock
 from infermesh.mesh.writer import Writer
@@ -19,6 +19,8 @@ from infermesh.v1 import worker_service_pb2 as pb
 from infermesh.worker.calls import Call
 from infermesh.worker.models import ONLY_STREAMED, HeldModel
 from infermesh.worker.serving import Serving
+
+_UNSENT = 64 << 20  # bytes
 
 
 class GatewayStream:
@@ -29,6 +31,7 @@ class GatewayStream:
         self._serving, self._clock, self._tracer, self._streams = serving, clock, tracer, streams
         self._calls: dict[int, tuple[HeldModel, Call]] = {}
         self._bundle = pb.ResultBundle()  # the next one; results are put in as they come, so that none is copied
+        self._unsent = 0  # bytes of responses in it that are not the last of their calls
         self._stale: dict[str, None] = {model.target: None for model in serving}
         self._writer: Writer[pb.ResultBundle] | None = None
         self._ending = False
@@ -166,7 +169,20 @@ class GatewayStream:
         item = self._bundle.results.add()
         item.id = call.tag
         item.payload = response
+        self._unsent += len(response)
+        if self._unsent > _UNSENT:
+            self._cut(call)
         self._news()
+
+    def _cut(self, call: Call) -> None:
+        """Ends a call whose responses the gateway does not read; an engine can't be held back for one of many."""
+        model, _ = self._calls.pop(call.tag)
+        model.cancel(call)
+        slow = Overloaded(
+            f"model '{model.deployment}': more than {_UNSENT} bytes of responses were not read in time",
+            reason="READER_TOO_SLOW",
+        )
+        self._refuse(call.tag, slow)
 
     def _refuse(self, number: int, error: BaseException, not_started: bool = False) -> None:
         self._bundle.results.append(_failure(number, error, not_started))
@@ -206,7 +222,7 @@ class GatewayStream:
         draining = self._serving.draining
         if not (self._bundle.results or self._stale or self._probe or draining != self._said_draining):
             return None
-        bundle, self._bundle = self._bundle, pb.ResultBundle()
+        bundle, self._bundle, self._unsent = self._bundle, pb.ResultBundle(), 0
         for target in self._stale:
             bundle.loads.append(self._load(target))
             suspicion = self._suspicion(target)

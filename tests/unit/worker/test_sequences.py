@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from opentelemetry.trace import NoOpTracer
 
 from infermesh.errors import DeadlineExceeded, InvalidInput, ModelFailed, Unsupported, WorkerLost
@@ -149,6 +150,21 @@ async def test_a_runner_that_is_gone_ends_its_sequences_as_lost() -> None:
     results = setting.results()
     assert {result.id: result.not_started for result in results if result.final} == {11: False, 12: False, 13: True}
     assert all(isinstance(from_status(result.error), WorkerLost) for result in results if result.final)
+
+
+async def test_a_gateway_that_does_not_read_is_cut_off_from_what_would_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infermesh.worker.streams._UNSENT", 1_000)
+    setting = Setting()
+    await setting.begin(11, 12)
+    for number in range(30):
+        setting.engine.step({1: float(number), 2: float(number)})
+    results = setting.results()
+    assert sorted(setting.engine.forgotten) == [1, 2]
+    assert len(results) < 30
+    assert {result.id for result in results if from_status(result.error).reason == "READER_TOO_SLOW"} == {11, 12}
+    await setting.begin(13)
+    setting.engine.step({3: 1.0}, 3)
+    assert [result.id for result in setting.results()] == [13], "what was sent does not count any more"
 
 
 async def test_credit_is_the_slots_of_the_engine() -> None:
