@@ -18,6 +18,7 @@ from infermesh.worker.models import HeldModel
 from infermesh.worker.runner import Runner as RealRunner
 from infermesh.worker.serving import Serving
 from infermesh.worker.streams import GatewayStream
+from infermesh.worker.turns import Turns
 
 VERSION = "1"
 INPUT, OUTPUT, DATATYPE = "request", "number", "INT64"
@@ -56,6 +57,7 @@ class SimulatedWorker:
 
     def _hold(self, models: Mapping[str, Model], scenario: Scenario) -> None:
         slowness = scenario.speeds()[self._number]
+        turns = Turns(1)
         for name, model in models.items():
             held = HeldModel(
                 name,
@@ -65,6 +67,7 @@ class SimulatedWorker:
                 self._measures.of(name, VERSION),
                 self._serving.changed,
                 planner=scenario.planner(),
+                turns=turns,
             )
             held.set_batching(_batching(model))
             runner = Runner(model, slowness, self._device, self._timing, self._began, self._ran)

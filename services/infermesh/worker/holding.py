@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +20,7 @@ from infermesh.worker.models import HeldModel
 from infermesh.worker.runner import Runner, RunnerSpec
 from infermesh.worker.serving import Serving
 from infermesh.worker.source import Source
+from infermesh.worker.turns import Turns
 
 State = worker_pb2.HeldVersion
 _LONGEST_WAIT: Final = 30.0  # seconds between attempts
@@ -45,6 +46,8 @@ class Tools:
     spec: Callable[[model_pb2.ModelVersion, Path], RunnerSpec]
     """Makes a runner's spec for this worker's device and threads."""
     unload_timeout: float
+    turns: Turns = field(default_factory=Turns)
+    """Bounds how many versions execute at the same time."""
 
 
 class Holding:
@@ -169,6 +172,7 @@ class Holding:
             self._tools.clock,
             measures,
             self._tools.serving.changed,
+            turns=self._tools.turns,
         )
         self._model.set_batching(self._assignment.batching)
         self._load_seconds = self._tools.clock.time() - began

@@ -36,6 +36,7 @@ from infermesh.worker.runner import Runner, RunnerSpec
 from infermesh.worker.scheduler_link import SchedulerLink
 from infermesh.worker.serving import Serving
 from infermesh.worker.source import RegistrySource, Source
+from infermesh.worker.turns import Turns
 
 _SETTLE = 0.3  # seconds that what gateways sent before they heard of the drain may take to arrive
 _GOODBYE = 2.0  # seconds that the last heartbeat may take
@@ -183,6 +184,8 @@ def _tools(
         asyncio.Semaphore(config.loads),
         spec,
         config.unload_timeout,
+        # an accelerator shares itself between its processes; what it makes of that is not known
+        Turns(len(os.sched_getaffinity(0)) if info.torch_name == "cpu" else 0),
     )
 
 

@@ -21,6 +21,7 @@ from infermesh.worker.runner import Runner
 from infermesh.worker.sequences import Sequences
 from infermesh.worker.statistics import Statistics
 from infermesh.worker.suspicion import Suspicion
+from infermesh.worker.turns import Turn, Turns, Urgency
 
 _PIPELINED = 0.005  # seconds: below it a second batch waits inside the runner, to hide the way there and back
 _NEARLY = 0.98  # of the best throughput: batches of so many rows are offered to the planner to choose from
@@ -42,6 +43,7 @@ class HeldModel:
         changed: Callable[["HeldModel"], None] = lambda model: None,
         *,
         planner: Planner = plan,
+        turns: Turns | None = None,
     ) -> None:
         self.deployment, self.number, self.version = deployment, number, version
         self.target: Target = target_of(deployment, number)
@@ -56,6 +58,8 @@ class HeldModel:
         kind = Sequences if self.decoupled else Executor
         self._executor = kind(self.codec, clock, measures, self.statistics, self.suspicion, self._freed)
         self._queue: Queue[Call] = Queue()
+        self._turns = turns or Turns()
+        self._turn = Turn(self._urgency, self._executor.free_at, self._pump_soon)
         self._limit, self._max_delay = 0 if self.decoupled else version.max_batch_size, 0.0
         self._calls = 0
         self._rows_per_call = 1.0
@@ -94,6 +98,7 @@ class HeldModel:
         away = WorkerLost(error.message, retry_after=error.retry_after) if isinstance(error, RunnerDied) else error
         self._open, self._away = False, away
         self._executor.part()
+        self._turns.give(self._turn)
         self._executor.lose(error)
         for call in self._queue.clear():
             self._executor.refuse(call, self._quarantine(call) or away)
@@ -131,8 +136,11 @@ class HeldModel:
 
     @property
     def free_in(self) -> float:
-        """Seconds until the runner has done what it has."""
-        return max(0.0, self._executor.free_at() - self._clock.time())
+        """Seconds until the runner has done what it has, and may go on."""
+        return max(0.0, self._free_at() - self._clock.time())
+
+    def _free_at(self) -> float:
+        return max(self._executor.free_at(), self._turns.free_at(self._turn))
 
     @property
     def batch_time(self) -> float:
@@ -142,8 +150,7 @@ class HeldModel:
     @property
     def single_time(self) -> float:
         """The same of a single row; 0 while nothing was measured."""
-        single = self._executor.time.safe(1)
-        return single + MARGIN if single else 0.0
+        return single + MARGIN if (single := self._executor.time.safe(1)) else 0.0
 
     @property
     def credit(self) -> int:
@@ -172,6 +179,9 @@ class HeldModel:
         self._rows_per_call += 0.05 * (call.rows - self._rows_per_call)
         self._queue.add(call)
         self._idle.clear()
+        self._pump_soon()
+
+    def _pump_soon(self) -> None:
         if not self._pump_due:
             self._pump_due = True
             self._loop.call_soon(self.begin)
@@ -180,6 +190,9 @@ class HeldModel:
         """Plans what was submitted now, instead of at the end of this turn of the loop."""
         if self._pump_due:
             self._pump()
+
+    def _urgency(self) -> Urgency:
+        return (*self._queue.items[0].order[:2], self._queue.items[0].arrived) if self._queue else (inf,)
 
     def _refusal(self) -> MeshError | None:
         if not self.ready:
@@ -223,15 +236,17 @@ class HeldModel:
                 break
             self._queue.take(planned.batch)
             self._executor.send(planned.batch)
+        if not self._executor.batches and (not self._queue or wake < inf or self._executor.runner is None):
+            self._turns.give(self._turn)
         self._give_up()
         self._arm(wake)
         self._look_idle()
 
     def _give_up(self) -> None:
         """Refuses at once what waits and can't be met any more when the runner has done what it has."""
-        if not self._queue or not self._executor.batches:
+        if not self._queue or (free_at := self._free_at()) <= self._clock.time():
             return
-        earliest = self._executor.free_at() + self._executor.time.needed(1) + MARGIN
+        earliest = free_at + self._executor.time.needed(1) + MARGIN
         if self._queue.items[0].deadline < earliest:
             hopeless = [call for call in self._queue.items if call.deadline < earliest]
             self._queue.take(hopeless)
@@ -242,12 +257,14 @@ class HeldModel:
         if self.decoupled:
             return under_way < self._executor.slots
         if under_way != 1:
-            return under_way == 0
+            return under_way == 0 and self._turns.take(self._turn)
         # a second batch only where runs are so short that no deadline passes inside the runner, and only a good one
-        short = self._executor.time.seconds(self._limit or 1) <= _PIPELINED
+        short = self._executor.time.seconds(self._limit or 1) <= _PIPELINED and not self._turns.crowded()
         return short and self._queue.rows >= self._best_rows()
 
     def _freed(self) -> None:
+        if not self._executor.batches:
+            self._turns.give(self._turn, again=bool(self._queue))
         if not self._pump_due:
             self._pump()
 

@@ -46,7 +46,7 @@ def test_an_idle_mesh_answers_in_the_time_of_a_run_and_two_ways() -> None:
     assert report.latency["p99"] == pytest.approx(MODEL.curve.seconds(1) + 0.002)
 
 
-def test_models_share_a_workers_core() -> None:
+def test_models_take_turns_on_a_workers_core() -> None:
     both = Scenario({"a": MODEL, "b": MODEL}, noise=Noise(0.0, 0.0), delay=0.0)
     report = simulate(both, [Request(0.0, "a"), Request(0.0, "b")])
     assert report.latency["p99"] == pytest.approx(2 * MODEL.curve.seconds(1))
