@@ -20,7 +20,7 @@ for each response; the generators of the requests under way take turns. Or the c
         def cancel(self, sequence: int): ...             # forgets one
 
 `step` returns a list of (sequences, outputs, finished): `outputs` maps names to arrays whose entry i is a response for
-`sequences[i]`, or is empty; `finished` are those of the sequences that end with it.
+`sequences[i]`; `finished` are sequences that end now, with a response or without.
 """
 
 import importlib

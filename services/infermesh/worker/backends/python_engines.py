@@ -91,10 +91,14 @@ class ClassEngine:
 
     def step(self) -> Sequence[Emission]:
         """See `StepEngine.step`. What the class gives are triples: sequences, stacked outputs, those that end."""
-        return [
-            Emission([int(number) for number in sequences], arrays_of(outputs), {int(number) for number in finished})
-            for sequences, outputs, finished in self._model.step()
-        ]
+        emissions = []
+        for sequences, outputs, finished in self._model.step():
+            given, ended = list(map(int, sequences)), set(map(int, finished))
+            if given:
+                emissions.append(Emission(given, arrays_of(outputs), ended.intersection(given)))
+            if silent := ended.difference(given):
+                emissions.append(Emission(list(silent), finished=silent))
+        return emissions
 
     def cancel(self, sequence: int) -> None:
         """See `StepEngine.cancel`."""
