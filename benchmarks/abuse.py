@@ -1,4 +1,4 @@
-"""What a well-behaved client notices of others that misbehave: `python -m benchmarks.abuse`.
+"""What a well-behaved client notices of others that misbehave: `python -m benchmarks.abuse [ATTACK…]`.
 
 For each attack, the same client's p99 alone and beside the attack, in turns, and the median of the ratios; the gateway
 has its default settings but for the memory it may take. One line per attack and one for memory, `NAME VALUE GOAL
@@ -10,7 +10,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -155,15 +155,15 @@ def row(name: str, value: float, goal: float) -> bool:
     return good
 
 
-def main() -> int:
-    """Runs all attacks; returns the exit status."""
+def main(names: Sequence[str]) -> int:
+    """Runs all attacks, or those named; returns the exit status."""
     flags = ("--max-memory-bytes", str(CAP), "--max-body-bytes", str(64 * MIB))
     with tempfile.TemporaryDirectory() as folder, gateway(Path(folder), *flags) as front:
         address = front.wait_ready()
         bystander = Bystander(address)
         good = True
         try:
-            for attack in ATTACKS:
+            for attack in (attack for attack in ATTACKS if not names or attack.__name__ in names):
                 found, failures = ratio(address, bystander, attack)
                 good &= row(f"abuse-{attack.__name__}", found, P99_RATIO)
                 good &= row(f"abuse-{attack.__name__}-failed", len(failures), 0)
@@ -174,4 +174,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
