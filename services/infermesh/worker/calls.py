@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from infermesh.errors import DeadlineExceeded
 from infermesh.worker.batcher import Order
 from infermesh.worker.oip_codec import Request
 
@@ -38,3 +39,12 @@ class Call:
     queue_us: int = 0
     compute_us: int = 0
     done: bool = False
+
+
+def too_late(call: Call, now: float) -> DeadlineExceeded:
+    """Returns the error of a call that is not begun, because its deadline has passed or can't be met any more."""
+    waited = f"after {(now - call.arrived) * 1e3:.1f} ms in the worker's queue"
+    if call.deadline <= now:
+        return DeadlineExceeded(f"deadline passed {waited}")
+    left = f"{(call.deadline - now) * 1e3:.1f} ms"
+    return DeadlineExceeded(f"{waited} only {left} are left: too little for one execution")

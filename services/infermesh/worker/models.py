@@ -8,12 +8,12 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 
-from infermesh.errors import DeadlineExceeded, MeshError, NotReady, Overloaded, RunnerDied, WorkerLost
+from infermesh.errors import MeshError, NotReady, Overloaded, RunnerDied, WorkerLost
 from infermesh.mesh.clock import Clock
 from infermesh.names import Target, target_of
 from infermesh.v1 import deployment_pb2, model_pb2
 from infermesh.worker.batcher import MARGIN, Planner, Queue, order_of, plan
-from infermesh.worker.calls import Call
+from infermesh.worker.calls import Call, too_late
 from infermesh.worker.executor import Executor
 from infermesh.worker.measures import TargetMeasures
 from infermesh.worker.oip_codec import Codec
@@ -270,14 +270,9 @@ class HeldModel:
 
     def _expire(self, calls: list[Call], now: float) -> None:
         for call in calls:
-            waited = f"after {(now - call.arrived) * 1e3:.1f} ms in the worker's queue"
             if call.deadline > now:
                 self._executor.time.doubt()
-                left = f"{(call.deadline - now) * 1e3:.1f} ms"
-                error = DeadlineExceeded(f"{waited} only {left} are left: too little for one execution")
-            else:
-                error = DeadlineExceeded(f"deadline passed {waited}")
-            self._executor.refuse(call, error)
+            self._executor.refuse(call, too_late(call, now))
 
     def _arm(self, wake: float) -> None:
         """Sets the timer to `wake` or the earliest deadline that waits; one that rings too early does no harm."""
