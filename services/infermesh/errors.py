@@ -128,8 +128,8 @@ class QueryOfDeath(FailedPrecondition):
     def of(cls, model: str, version: str) -> "QueryOfDeath":
         """Returns the error of a request to a version."""
         text = (
-            f"request: the process of version {version} of model '{model}' died each time it executed this, so it is not "
-            "asked it again: change the request, or deploy a new version"
+            f"request: the process of version {version} of model '{model}' died each time it executed this, so it "
+            "is not asked it again: change the request, or deploy a new version"
         )
         return cls(text, metadata={"model": model, "version": version})
 

@@ -181,7 +181,7 @@ class PendingStream(Pending):
         return payload
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Has `listener` called at every response and at the end; it must not raise. For callers that do not iterate."""
+        """Has `listener` called at every response and at the end, for callers that do not iterate; it never raises."""
         self._listener = listener
 
     def unread(self) -> int:
