@@ -150,6 +150,18 @@ async def test_a_request_that_does_not_come_goes_on_the_long_way() -> None:
     assert wire.answer.messages == [b"long late"]
 
 
+async def test_a_request_whose_pieces_take_long_is_read_by_one_reader() -> None:
+    data = framed(bytes(60_000))
+    service, wire = Service(), Wire(body(data[:16_384], more=True))
+    call = service.call(wire)
+    await asyncio.sleep(_LINGERS)
+    wire.put(body(data[16_384:40_000], more=True))
+    wire.put(body(data[40_000:]))
+    await call
+    wire.answer.check_order()
+    assert wire.answer.messages == [b"long " + bytes(60_000)]
+
+
 async def test_a_silent_call_shows_that_it_is_alive_and_is_answered_in_order() -> None:
     service, wire = Service(lambda data, reply: None), Wire(body(framed(b"x")))
     call = service.call(wire)

@@ -170,6 +170,8 @@ class Direct:
     def _take_the_long_way(self) -> None:
         first = self._asked
         assert first is not None
+        assert self.slot is not None
+        self.slot.pop(self, None)  # the long way is taken once: the body's chunks are for one reader
         first.remove_done_callback(self._arrived)
         again = _Again(first, self._receive)
         exchange = Exchange(self._scope, again, self._send, self._method, self.known, self._guard)
