@@ -155,6 +155,7 @@ async def test_a_request_whose_pieces_take_long_is_read_by_one_reader() -> None:
     service, wire = Service(), Wire(body(data[:16_384], more=True))
     call = service.call(wire)
     await asyncio.sleep(_LINGERS)
+    assert wire.asked == 2
     wire.put(body(data[16_384:40_000], more=True))
     wire.put(body(data[40_000:]))
     await call
