@@ -14,7 +14,7 @@ from typing import Generic, Protocol, TypeVar
 
 from infermesh.worker.service_time import ServiceTime
 
-MARGIN = 0.0005  # seconds between the end of a run and the moment at which the caller has its answer
+MARGIN = 0.0002  # seconds between the end of a run and the moment at which the caller has its answer
 
 Order = tuple[int, float, int]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 _WEIGHT = 0.2  # of a new measurement in the moving average
 _SPREAD_WEIGHT = 0.02  # the same, of the deviation: it is what promises rest on, and must not jump
-_CAUTION = 4.0  # standard deviations that a promise leaves room for
+_CAUTION = 3.5  # standard deviations that a promise leaves room for
 _FIRST_SPREAD = 0.03  # relative standard deviation before anything was seen
 _MOST_CAUTIOUS = 3.0  # times the expected time
 _LOOK = 16  # runs after which the best size is looked for anew; it is asked for much more often than it moves
