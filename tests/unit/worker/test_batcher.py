@@ -185,7 +185,7 @@ def test_without_batches_every_call_runs_alone() -> None:
 
 @pytest.mark.parametrize(
     ("now", "deadline", "runs"),
-    [(0.0, inf, False), (0.049, inf, False), (0.051, inf, True), (0.0, 0.030, False), (0.009, 0.030, True)],
+    [(0.0, inf, False), (0.049, inf, False), (0.051, inf, True), (0.0, 0.030, False), (0.0097, 0.030, True)],
 )
 def test_max_delay_holds_back_until_the_oldest_waited_or_the_deadline_calls(
     now: float, deadline: float, runs: bool
