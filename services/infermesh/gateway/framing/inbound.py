@@ -12,6 +12,10 @@ Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 
 _READ_AHEAD: Final = 64 << 10
+_GATHERED: Final = 64 << 10
+"""Missing bytes of a message above which the next chunk is given time to become a large one."""
+_GATHERING: Final = 0.001
+"""That time in seconds. The sender goes on meanwhile: the protocol's windows are larger."""
 
 
 class Inbound:
@@ -121,9 +125,17 @@ class Inbound:
             self._ask()
 
     def _ask(self) -> None:
-        if not self._asking:
-            self._asking = True
-            asked(self._receive).add_done_callback(self._arrived)
+        if self._asking:
+            return
+        self._asking = True
+        if self._single and self._decoder.missing() > _GATHERED:
+            # asking costs more than copying: what comes in the meantime is given in one piece
+            asyncio.get_running_loop().call_later(_GATHERING, self._receive_now)
+        else:
+            self._receive_now()
+
+    def _receive_now(self) -> None:
+        asked(self._receive).add_done_callback(self._arrived)
 
     def _arrived(self, future: "asyncio.Future[Event]") -> None:
         self._asking = False
