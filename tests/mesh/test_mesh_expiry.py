@@ -70,7 +70,7 @@ def test_work_that_comes_too_late_is_not_done(mesh):
     done = executed(mesh) - before
     print(f"{wanted} wanted, {done:.0f} executed, {answered} answered in time, {dict(codes)}")
     assert set(codes) <= {grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
-    # what was executed and not answered in time was in vain: hardly anything where the machine does nothing else, nearly
+    # what was executed and not answered in time was in vain: hardly anything where the machine is free, nearly
     # everything where late work is done first
     assert done - answered <= 0.4 * done
     assert answered >= 0.15 * wanted, "half of the calls could be answered"
