@@ -19,6 +19,7 @@ SAID = {
     "triton_client.py": "version 1 scores",
     "diabetes_onnx.py": "prod is version 2",
     "python_model/push.py": "4 words, the longest is 'immutable'",
+    "word_stream/push.py": "6 id",
 }
 
 
