@@ -5,6 +5,7 @@ from typing import Final
 from infermesh.errors import InvalidInput
 from infermesh.gateway.calls import Call
 from infermesh.gateway.frontends.oip.wire import Head, Parameters, field, parameters_of
+from infermesh.mesh.wire import varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 
 FINAL: Final = "triton_final_response"
@@ -65,6 +66,7 @@ def _final_entry(final: bool) -> bytes:
 
 
 _FINAL_ENTRIES: Final = {final: _final_entry(final) for final in (False, True)}
+_SHORT: Final = tuple(b"\x12" + varint(size) for size in range(128))  # heads of field 2: this is done for every token
 
 
 def stream_response(response: bytes, final: bool) -> bytes:
@@ -72,7 +74,9 @@ def stream_response(response: bytes, final: bool) -> bytes:
 
     The response is not decoded: a parameter that is appended to its bytes is merged into its map.
     """
-    return field(2, response + _FINAL_ENTRIES[final])
+    entry = _FINAL_ENTRIES[final]
+    size = len(response) + len(entry)
+    return (_SHORT[size] if size < 128 else b"\x12" + varint(size)) + response + entry
 
 
 def stream_error(head: Head, message: str) -> bytes:

@@ -191,8 +191,11 @@ class _Stream:
         ended = answer.ended
         error = answer.error if pending is None else pending.error
         if responses:
-            out.extend(calls.stream_response(response, False) for response in responses[:-1])
-            out.append(calls.stream_response(responses[-1], ended and error is None))
+            last = responses.pop()
+            for response in responses:
+                out.append(calls.stream_response(response, False))
+            out.append(calls.stream_response(last, ended and error is None))
+            responses.append(last)
         if not ended:
             return
         self._under_way.discard(answer)
