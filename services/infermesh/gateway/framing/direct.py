@@ -15,7 +15,7 @@ from infermesh.gateway.framing import failure
 from infermesh.gateway.framing.exchange import NOTHING, OK_TRAILERS, Exchange, Scope, Send
 from infermesh.gateway.framing.frames import HEADER
 from infermesh.gateway.framing.guard import Guard
-from infermesh.gateway.framing.inbound import Event, Receive, asked, event_of
+from infermesh.gateway.framing.inbound import Event, Receive, asked, watch
 from infermesh.gateway.framing.metadata import parse_timeout
 from infermesh.gateway.framing.methods import Method, Running
 from infermesh.gateway.framing.vigil import Vigil
@@ -152,7 +152,7 @@ class Direct:
             self._take_the_long_way()
         else:
             self._guard.alive.add(self)
-            asked(self._receive).add_done_callback(self._watched)
+            watch(self._receive, self._gone, lambda: self.slot is None)
 
     def show_life(self) -> None:
         """Sends a chunk of nothing, unless the caller does not even take what went before; see `Exchange`."""
@@ -161,11 +161,10 @@ class Direct:
         if self._life is None or self._life.done():
             self._life = asyncio.ensure_future(_settled(self._send(NOTHING)))  # sent now, before any answer
 
-    def _watched(self, future: "asyncio.Future[Event]") -> None:
-        if self.slot is not None and event_of(future)["type"] == "http.disconnect":
-            self._over()
-            if self._running is not None:
-                self._running.cancel()
+    def _gone(self) -> None:
+        self._over()
+        if self._running is not None:
+            self._running.cancel()
 
     def _take_the_long_way(self) -> None:
         first = self._asked

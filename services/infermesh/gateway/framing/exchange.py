@@ -12,7 +12,7 @@ from infermesh.errors import Cancelled, DeadlineExceeded, MeshError, Unsupported
 from infermesh.gateway.framing import failure, frames, metadata
 from infermesh.gateway.framing.frames import HEADER
 from infermesh.gateway.framing.guard import Guard
-from infermesh.gateway.framing.inbound import Event, Inbound, Receive, asked, event_of
+from infermesh.gateway.framing.inbound import Event, Inbound, Receive, watch
 from infermesh.gateway.framing.metadata import Header
 from infermesh.gateway.framing.methods import Context, Method, Pushing
 from infermesh.gateway.framing.outlet import Outlet
@@ -139,7 +139,7 @@ class Exchange:
             raise self._ended_by
         message = self._whole(event)
         if message is not None:
-            asked(self._receive).add_done_callback(self._watched)
+            watch(self._receive, self._gone, lambda: not self._running)
             return message
         self._arm()  # its sender may be slow, or stuck
         inbound = self._read(single=True)
@@ -274,10 +274,6 @@ class Exchange:
 
     def _late(self) -> None:
         self.stop(DeadlineExceeded("the deadline passed before the call was answered"))
-
-    def _watched(self, future: "asyncio.Future[Event]") -> None:
-        if event_of(future)["type"] == "http.disconnect":
-            self._gone()
 
     def _gone(self) -> None:
         self.stop(Cancelled("the caller went away"))

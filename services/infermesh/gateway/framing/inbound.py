@@ -12,6 +12,7 @@ Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 
 _READ_AHEAD: Final = 64 << 10
+_LOOK_AGAIN: Final = 0.25  # seconds
 _GATHERED: Final = 64 << 10
 """Missing bytes of a message above which the next chunk is given time to become a large one."""
 _GATHERING: Final = 0.001
@@ -41,7 +42,7 @@ class Inbound:
         self._received = 0
         self._held = 0
         self._asking = False
-        self._ended = False
+        self._ended = self._closed = False
         self._broken: MeshError | None = None
         self._waiter: asyncio.Future[None] | None = None
 
@@ -82,6 +83,7 @@ class Inbound:
 
     def close(self) -> None:
         """Says that the messages are no longer needed. Idempotent."""
+        self._closed = True
         self._give(self._held)
 
     def _take(self, size: int) -> None:
@@ -104,7 +106,7 @@ class Inbound:
             self._gone()
         elif self._feed(event.get("body", b"")) and not event.get("more_body", False):
             self._ended = True
-            watch(self._receive, self._gone)
+            watch(self._receive, self._gone, lambda: self._closed)
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -160,14 +162,21 @@ def event_of(future: "asyncio.Future[Event]") -> Event:
     return future.result()
 
 
-def watch(receive: Receive, gone: Callable[[], None]) -> None:
-    """Calls `gone` if the caller goes away once the whole request is read.
+def watch(receive: Receive, gone: Callable[[], None], over: Callable[[], bool]) -> None:
+    """Calls `gone` if the caller goes away, once the whole request is read and until the call is `over`.
 
-    What `receive()` gives after the end is a disconnect, or an empty request when the answer is complete.
+    After the end of a request `receive()` gives an empty one at once while the caller is there, a disconnect if not: so
+    it is asked again and again.
     """
 
+    def ask() -> None:
+        if not over():
+            asked(receive).add_done_callback(arrived)
+
     def arrived(future: "asyncio.Future[Event]") -> None:
-        if event_of(future)["type"] == "http.disconnect":
+        if event_of(future)["type"] != "http.disconnect":
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, ask)
+        elif not over():
             gone()
 
-    asked(receive).add_done_callback(arrived)
+    ask()

@@ -54,7 +54,7 @@ class Endpoint:
             body = await reading.whole(Request(scope).headers.get("content-encoding", "identity"))
             if body is None:
                 return
-            watch(receive, leave)
+            watch(receive, leave, lambda: not running)
             response = await self._handler(Request(scope), body)
         except asyncio.CancelledError:
             if not gone:
