@@ -1,6 +1,6 @@
 """Prints how good the scheduling is, one row for each goal: `NAME VALUE GOAL ok|short`; exits with 1 if one is short.
 
-Usage: python -m benchmarks.scheduling [--seeds 20] [--requests 2000] [--processes 2] [--million]
+Usage: python -m benchmarks.scheduling [--seeds 20] [--requests 5000] [--processes 2] [--million]
 Everything runs in virtual time, so that the machine decides how long it takes and not what comes out.
 """
 
@@ -65,7 +65,7 @@ def _quiet() -> None:
 
 
 def goodput(pool: ProcessPoolExecutor, seeds: int, count: int) -> Iterator[Row]:
-    """Goodput beside the optimum, and what becomes of promises: one model, every load, every seed."""
+    """Goodput beside the optimum: one model, every load, every seed."""
     cells = [Cell("one", shape, slo, load) for shape, slo, load in product(SHAPES, SLOS, LOADS)]
     tasks = [(cell, seed, count, "ours") for cell in cells for seed in range(seeds)]
     found = dict(zip([(cell, seed) for cell, seed, *_ in tasks], pool.map(_measure, tasks), strict=True))
@@ -81,7 +81,18 @@ def goodput(pool: ProcessPoolExecutor, seeds: int, count: int) -> Iterator[Row]:
         print(f"  {shape:8} {slo * 1e3:4.0f} ms  " + "  ".join(line))
     yield Row("goodput-to-100%", min(value for cell, value in worst.items() if cell.load <= 1.0), 0.92)
     yield Row("goodput-at-200%", min(value for cell, value in worst.items() if cell.load > 1.0), 0.85)
-    reports = [one.report for one in found.values()]
+
+
+def _stalling(task: tuple[Cell, int, int]) -> Found:
+    return measure(*task, stalls=1e-4)
+
+
+def promises(pool: ProcessPoolExecutor, seeds: int, count: int) -> Iterator[Row]:
+    """What becomes of the admitted and of the refused, at and beyond saturation, where 1 execution in 10,000 stalls."""
+    cells = [Cell("one", shape, slo, load) for shape, slo, load in product(SHAPES, SLOS, LOADS[2:])]
+    reports = [
+        one.report for one in pool.map(_stalling, [(cell, seed, count) for cell in cells for seed in range(seeds)])
+    ]
     admitted = sum(report.requests - report.refused for report in reports)
     yield Row("admitted-in-deadline", sum(report.good for report in reports) / admitted, 0.9999)
     yield Row("worker-ms-on-late", sum(report.wasted for report in reports) * 1e3, 0.0, most=True)
@@ -140,7 +151,7 @@ def main() -> None:
     """Measures, prints the rows, exits."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="seeds of every cell; the worst counts")
-    parser.add_argument("--requests", type=int, default=2_000, help="requests of every cell and seed")
+    parser.add_argument("--requests", type=int, default=5_000, help="requests of every cell and seed")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--million", action="store_true", help="simulate a whole million instead of a tenth of it")
     options = parser.parse_args()
@@ -148,8 +159,9 @@ def main() -> None:
     rows = list(million(1_000_000 if options.million else 100_000))
     with ProcessPoolExecutor(options.processes, initializer=_quiet) as pool:
         rows += goodput(pool, options.seeds, options.requests)
-        rows += planners(pool, max(1, options.seeds // 5), options.requests // 2)
-    rows += balancing(max(1, options.seeds // 4), 10 * options.requests)
+        rows += promises(pool, options.seeds, options.requests)
+        rows += planners(pool, max(1, options.seeds // 5), options.requests // 5)
+    rows += balancing(max(1, options.seeds // 4), 4 * options.requests)
     print(*rows, sep="\n")
     sys.exit(0 if all(row.met for row in rows) else 1)
 

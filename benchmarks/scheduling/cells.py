@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from benchmarks.scheduling.optimum import optimum
-from infermesh.simulation import CURVES, Model, Report, Scenario, Shape, simulate
+from infermesh.simulation import CURVES, Model, Noise, Report, Scenario, Shape, simulate
 from infermesh.simulation.arrivals import requests, zipf
 from infermesh.worker.batcher import Planner, plan
 
@@ -58,12 +58,17 @@ class Found:
         return self.report.good / self.best if self.best else 1.0
 
 
-def measure(cell: Cell, seed: int, count: int, planner: Callable[[], Planner] = lambda: plan) -> Found:
-    """Simulates about `count` requests."""
+def measure(
+    cell: Cell, seed: int, count: int, planner: Callable[[], Planner] = lambda: plan, stalls: float = 0.0
+) -> Found:
+    """Simulates about `count` requests. `stalls` is the share of executions that take ten times as long.
+
+    The optimum knows no stalls, and a single one costs more than a short trace can even out.
+    """
     mix = MIXES[cell.mix]
     rate = cell.load * mix.capacity()
     played = list(requests(cell.shape, rate, count / rate, list(mix.models), mix.shares, cell.slo, seed))
-    report = simulate(Scenario(mix.models, seed=seed, planner=planner), played)
+    report = simulate(Scenario(mix.models, seed=seed, planner=planner, noise=Noise(stalls=stalls)), played)
     if len(mix.models) == 1:
         return Found(report, _best(cell, seed, count))
     # an upper bound, far from what is possible where single models see too few requests for full batches
