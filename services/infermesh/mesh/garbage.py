@@ -3,7 +3,7 @@
 import gc
 from typing import Final
 
-_YOUNG: Final = 50_000
+_YOUNG: Final = 10_000
 """New containers after which the youngest generation is looked through; calls under way are some dozen each."""
 
 

@@ -259,6 +259,8 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
     "undeploy": [(), ("a", "b")],
     "deployments": [("--bogus",)],
     "workers": [("a",)],
+    "bench": [(), ("d", "--rate", "0"), ("d", "--arrivals", "sometimes"), ("d", "--duration", "-1")],
+    "simulate": [("--workers", "0"), ("--bogus",)],
     "status": [("--interval", "0")],
     "infer": [
         (),
