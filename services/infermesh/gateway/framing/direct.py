@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, Final
 
 from infermesh.errors import InvalidInput
-from infermesh.gateway.framing import failure
+from infermesh.gateway.framing import failure, frames
 from infermesh.gateway.framing.exchange import NOTHING, OK_TRAILERS, Exchange, Scope, Send
-from infermesh.gateway.framing.frames import HEADER
 from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import Event, Receive, asked, watch
 from infermesh.gateway.framing.metadata import parse_timeout
@@ -100,18 +99,17 @@ class Direct:
     def _arrived(self, future: "asyncio.Future[Event]") -> None:
         try:
             event = future.result()
-            body: bytes = event["body"]
+            chunk: bytes = b"" if event["more_body"] else event["body"]
         except (Exception, asyncio.CancelledError):  # what the caller's going away has instead of a body
             self._over()
             return
-        size = len(body) - HEADER
-        plain = not event["more_body"] and body[:1] == b"\0" and size <= self._guard.limits.message
-        if not plain or int.from_bytes(body[1:HEADER], "big") != size:
+        message = frames.whole(chunk, self._guard.limits.message)
+        if message is None:
             self._take_the_long_way()
         else:
             self._asked = None
             try:
-                self._running = self._method.direct(body[HEADER:], self)  # type: ignore[misc]
+                self._running = self._method.direct(message, self)  # type: ignore[misc]
             except Exception as error:
                 self.fail(error)
 
@@ -119,21 +117,18 @@ class Direct:
 
     def answer(self, message: bytes) -> None:
         """Ends the call with its response. What `send` gives need not be awaited: only bodies that go on make wait."""
-        send = self._send
-        if self._life is None:
-            send(_START)
-        frame = b"\0" + len(message).to_bytes(4, "big") + message
-        send({"type": "http.response.body", "body": frame, "more_body": False})
-        send(OK_TRAILERS)
-        self._over()
+        self._end(frames.encode(message), OK_TRAILERS)
 
     def fail(self, error: Exception) -> None:
         """Ends the call with an error."""
+        self._end(b"", {**OK_TRAILERS, "headers": failure.ending(error, self._scope["path"], ())})
+
+    def _end(self, body: bytes, trailers: Event) -> None:
         send = self._send
         if self._life is None:
             send(_START)
-        send({"type": "http.response.body", "body": b"", "more_body": False})
-        send({**OK_TRAILERS, "headers": failure.ending(error, self._scope["path"], ())})
+        send({"type": "http.response.body", "body": body, "more_body": False})
+        send(trailers)
         self._over()
 
     def _over(self) -> None:

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from infermesh.errors import Cancelled, DeadlineExceeded, MeshError, Unsupported
 from infermesh.gateway.framing import failure, frames, metadata
-from infermesh.gateway.framing.frames import HEADER
 from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import Event, Inbound, Receive, watch
 from infermesh.gateway.framing.metadata import Header
@@ -137,7 +136,9 @@ class Exchange:
         if event["type"] == "http.disconnect":
             self._ended_by = Cancelled("the caller went away within its request")
             raise self._ended_by
-        message = self._whole(event)
+        # nearly every request is one frame in one chunk
+        chunk = b"" if event.get("more_body", False) else event.get("body", b"")
+        message = frames.whole(chunk, self._guard.limits.message)
         if message is not None:
             watch(self._receive, self._gone, lambda: not self._running)
             return message
@@ -150,14 +151,6 @@ class Exchange:
         if await anext(inbound, None) is not None:
             raise Unsupported("request: expected exactly one message, got more")
         return message
-
-    def _whole(self, event: Event) -> bytes | None:
-        """Returns the message of nearly every call: one frame in one chunk, not compressed."""
-        body: bytes = event.get("body", b"")
-        size = len(body) - HEADER
-        if event.get("more_body", False) or not 0 <= size <= self._guard.limits.message or body[0]:
-            return None
-        return body[HEADER:] if int.from_bytes(body[1:HEADER], "big") == size else None
 
     # -- the answer ----------------------------------------------------------------------------------------------------
 

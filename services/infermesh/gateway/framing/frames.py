@@ -44,6 +44,14 @@ def encode(message: bytes, encoding: bytes = b"identity") -> bytes:
     return b"\x00" + len(message).to_bytes(4, "big") + message
 
 
+def whole(chunk: bytes, limit: int) -> bytes | None:
+    """Returns the message of a chunk that is one frame, not compressed, of at most `limit` bytes; else None."""
+    size = len(chunk) - HEADER
+    if not 0 <= size <= limit or chunk[0]:
+        return None
+    return chunk[HEADER:] if int.from_bytes(chunk[1:HEADER], "big") == size else None
+
+
 def check_encoding(encoding: bytes) -> bytes:
     """Returns a `grpc-encoding` that we speak. Raises Unsupported."""
     if encoding != b"identity" and encoding not in _WBITS:
