@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dinfermesh/v1/deployment.proto\x12\x0cinfermesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"0\n\rTrafficTarget\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\"c\n\x08\x42\x61tching\x12\x16\n\x0emax_batch_size\x18\x01 \x01(\x05\x12,\n\tmax_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_queue\x18\x03 \x01(\x05\"C\n\x07Hedging\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x01\x12(\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x9e\x05\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x07traffic\x18\x03 \x03(\x0b\x32\x1b.infermesh.v1.TrafficTarget\x12\x10\n\x08replicas\x18\x04 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12(\n\x08\x62\x61tching\x18\x06 \x01(\x0b\x32\x16.infermesh.v1.Batching\x12\x0e\n\x06policy\x18\x07 \x01(\t\x12\x34\n\x06labels\x18\x08 \x03(\x0b\x32$.infermesh.v1.Deployment.LabelsEntry\x12-\n\x05state\x18\t \x01(\x0e\x32\x1e.infermesh.v1.Deployment.State\x12\x0e\n\x06reason\x18\n \x01(\t\x12-\n\x08versions\x18\x0b \x03(\x0b\x32\x1b.infermesh.v1.VersionStatus\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12\x12\n\ngeneration\x18\x0f \x01(\x03\x12&\n\x07hedging\x18\x10 \x01(\x0b\x32\x15.infermesh.v1.Hedging\x12\x15\n\rsingle_flight\x18\x11 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tDEPLOYING\x10\x01\x12\n\n\x06\x41\x43TIVE\x10\x02\x12\x0c\n\x08\x44\x45GRADED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\"s\n\rVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0eready_replicas\x18\x02 \x01(\x05\x12\x18\n\x10loading_replicas\x18\x03 \x01(\x05\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t\x12\x0e\n\x06routed\x18\x05 \x01(\x08\"\xb3\x01\n\x1b\x44\x65ploymentOperationMetadata\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.infermesh.v1.Deployment.State\x12-\n\x08versions\x18\x04 \x03(\x0b\x32\x1b.infermesh.v1.VersionStatus\x12\x0e\n\x06reason\x18\x05 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dinfermesh/v1/deployment.proto\x12\x0cinfermesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"0\n\rTrafficTarget\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\"c\n\x08\x42\x61tching\x12\x16\n\x0emax_batch_size\x18\x01 \x01(\x05\x12,\n\tmax_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tmax_queue\x18\x03 \x01(\x05\"C\n\x07Hedging\x12\x0e\n\x06\x62udget\x18\x01 \x01(\x01\x12(\n\x05\x64\x65lay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"\xc1\x05\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x07traffic\x18\x03 \x03(\x0b\x32\x1b.infermesh.v1.TrafficTarget\x12\x10\n\x08replicas\x18\x04 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x05 \x01(\t\x12(\n\x08\x62\x61tching\x18\x06 \x01(\x0b\x32\x16.infermesh.v1.Batching\x12\x0e\n\x06policy\x18\x07 \x01(\t\x12\x34\n\x06labels\x18\x08 \x03(\x0b\x32$.infermesh.v1.Deployment.LabelsEntry\x12-\n\x05state\x18\t \x01(\x0e\x32\x1e.infermesh.v1.Deployment.State\x12\x0e\n\x06reason\x18\n \x01(\t\x12-\n\x08versions\x18\x0b \x03(\x0b\x32\x1b.infermesh.v1.VersionStatus\x12/\n\x0b\x63reate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t\x12\x12\n\ngeneration\x18\x0f \x01(\x03\x12&\n\x07hedging\x18\x10 \x01(\x0b\x32\x15.infermesh.v1.Hedging\x12\x15\n\rsingle_flight\x18\x11 \x01(\x08\x12\x0c\n\x04pool\x18\x12 \x01(\t\x12\x13\n\x0b\x61ll_workers\x18\x13 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\r\n\tDEPLOYING\x10\x01\x12\n\n\x06\x41\x43TIVE\x10\x02\x12\x0c\n\x08\x44\x45GRADED\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\"s\n\rVersionStatus\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x16\n\x0eready_replicas\x18\x02 \x01(\x05\x12\x18\n\x10loading_replicas\x18\x03 \x01(\x05\x12\x0f\n\x07\x66\x61ilure\x18\x04 \x01(\t\x12\x0e\n\x06routed\x18\x05 \x01(\x08\"\xb3\x01\n\x1b\x44\x65ploymentOperationMetadata\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x12\n\ngeneration\x18\x02 \x01(\x03\x12-\n\x05state\x18\x03 \x01(\x0e\x32\x1e.infermesh.v1.Deployment.State\x12-\n\x08versions\x18\x04 \x03(\x0b\x32\x1b.infermesh.v1.VersionStatus\x12\x0e\n\x06reason\x18\x05 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,13 +42,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HEDGING']._serialized_start=263
   _globals['_HEDGING']._serialized_end=330
   _globals['_DEPLOYMENT']._serialized_start=333
-  _globals['_DEPLOYMENT']._serialized_end=1003
-  _globals['_DEPLOYMENT_LABELSENTRY']._serialized_start=873
-  _globals['_DEPLOYMENT_LABELSENTRY']._serialized_end=918
-  _globals['_DEPLOYMENT_STATE']._serialized_start=920
-  _globals['_DEPLOYMENT_STATE']._serialized_end=1003
-  _globals['_VERSIONSTATUS']._serialized_start=1005
-  _globals['_VERSIONSTATUS']._serialized_end=1120
-  _globals['_DEPLOYMENTOPERATIONMETADATA']._serialized_start=1123
-  _globals['_DEPLOYMENTOPERATIONMETADATA']._serialized_end=1302
+  _globals['_DEPLOYMENT']._serialized_end=1038
+  _globals['_DEPLOYMENT_LABELSENTRY']._serialized_start=908
+  _globals['_DEPLOYMENT_LABELSENTRY']._serialized_end=953
+  _globals['_DEPLOYMENT_STATE']._serialized_start=955
+  _globals['_DEPLOYMENT_STATE']._serialized_end=1038
+  _globals['_VERSIONSTATUS']._serialized_start=1040
+  _globals['_VERSIONSTATUS']._serialized_end=1155
+  _globals['_DEPLOYMENTOPERATIONMETADATA']._serialized_start=1158
+  _globals['_DEPLOYMENTOPERATIONMETADATA']._serialized_end=1337
 # @@protoc_insertion_point(module_scope)

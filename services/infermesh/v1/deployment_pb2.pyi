@@ -38,7 +38,7 @@ class Hedging(_message.Message):
     def __init__(self, budget: _Optional[float] = ..., delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class Deployment(_message.Message):
-    __slots__ = ("name", "model", "traffic", "replicas", "device", "batching", "policy", "labels", "state", "reason", "versions", "create_time", "update_time", "etag", "generation", "hedging", "single_flight")
+    __slots__ = ("name", "model", "traffic", "replicas", "device", "batching", "policy", "labels", "state", "reason", "versions", "create_time", "update_time", "etag", "generation", "hedging", "single_flight", "pool", "all_workers")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Deployment.State]
@@ -75,6 +75,8 @@ class Deployment(_message.Message):
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     HEDGING_FIELD_NUMBER: _ClassVar[int]
     SINGLE_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    POOL_FIELD_NUMBER: _ClassVar[int]
+    ALL_WORKERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
     traffic: _containers.RepeatedCompositeFieldContainer[TrafficTarget]
@@ -92,7 +94,9 @@ class Deployment(_message.Message):
     generation: int
     hedging: Hedging
     single_flight: bool
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[TrafficTarget, _Mapping]]] = ..., replicas: _Optional[int] = ..., device: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., policy: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[Deployment.State, str]] = ..., reason: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., generation: _Optional[int] = ..., hedging: _Optional[_Union[Hedging, _Mapping]] = ..., single_flight: _Optional[bool] = ...) -> None: ...
+    pool: str
+    all_workers: bool
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[TrafficTarget, _Mapping]]] = ..., replicas: _Optional[int] = ..., device: _Optional[str] = ..., batching: _Optional[_Union[Batching, _Mapping]] = ..., policy: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., state: _Optional[_Union[Deployment.State, str]] = ..., reason: _Optional[str] = ..., versions: _Optional[_Iterable[_Union[VersionStatus, _Mapping]]] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., etag: _Optional[str] = ..., generation: _Optional[int] = ..., hedging: _Optional[_Union[Hedging, _Mapping]] = ..., single_flight: _Optional[bool] = ..., pool: _Optional[str] = ..., all_workers: _Optional[bool] = ...) -> None: ...
 
 class VersionStatus(_message.Message):
     __slots__ = ("version", "ready_replicas", "loading_replicas", "failure", "routed")

@@ -97,7 +97,7 @@ class DeploymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDeployment(self, request, context):
-        """Changes traffic, replicas, device, batching, policy, labels, hedging or single flight.
+        """Changes traffic, replicas, device, batching, policy, labels, hedging, single flight, pool or all workers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

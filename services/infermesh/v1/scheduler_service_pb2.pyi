@@ -61,7 +61,7 @@ class RouteWorker(_message.Message):
     def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
 
 class DeploymentRoute(_message.Message):
-    __slots__ = ("deployment", "model", "traffic", "versions", "aliases", "policy", "batching", "state", "reason", "hedging", "single_flight")
+    __slots__ = ("deployment", "model", "traffic", "versions", "aliases", "policy", "batching", "state", "reason", "hedging", "single_flight", "awaited")
     class AliasesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +80,7 @@ class DeploymentRoute(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     HEDGING_FIELD_NUMBER: _ClassVar[int]
     SINGLE_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    AWAITED_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     model: str
     traffic: _containers.RepeatedCompositeFieldContainer[ResolvedRoute]
@@ -91,7 +92,8 @@ class DeploymentRoute(_message.Message):
     reason: str
     hedging: _deployment_pb2.Hedging
     single_flight: bool
-    def __init__(self, deployment: _Optional[str] = ..., model: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[ResolvedRoute, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[VersionRoute, _Mapping]]] = ..., aliases: _Optional[_Mapping[str, str]] = ..., policy: _Optional[str] = ..., batching: _Optional[_Union[_deployment_pb2.Batching, _Mapping]] = ..., state: _Optional[_Union[_deployment_pb2.Deployment.State, str]] = ..., reason: _Optional[str] = ..., hedging: _Optional[_Union[_deployment_pb2.Hedging, _Mapping]] = ..., single_flight: _Optional[bool] = ...) -> None: ...
+    awaited: bool
+    def __init__(self, deployment: _Optional[str] = ..., model: _Optional[str] = ..., traffic: _Optional[_Iterable[_Union[ResolvedRoute, _Mapping]]] = ..., versions: _Optional[_Iterable[_Union[VersionRoute, _Mapping]]] = ..., aliases: _Optional[_Mapping[str, str]] = ..., policy: _Optional[str] = ..., batching: _Optional[_Union[_deployment_pb2.Batching, _Mapping]] = ..., state: _Optional[_Union[_deployment_pb2.Deployment.State, str]] = ..., reason: _Optional[str] = ..., hedging: _Optional[_Union[_deployment_pb2.Hedging, _Mapping]] = ..., single_flight: _Optional[bool] = ..., awaited: _Optional[bool] = ...) -> None: ...
 
 class ResolvedRoute(_message.Message):
     __slots__ = ("version", "weight")
@@ -124,6 +126,46 @@ class VersionRoute(_message.Message):
     load_seconds: float
     decoupled: bool
     def __init__(self, version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[_worker_pb2.HeldVersion.State, str]] = ..., reason: _Optional[str] = ..., workers: _Optional[_Iterable[str]] = ..., backend: _Optional[str] = ..., signature: _Optional[_Union[_model_pb2.Signature, _Mapping]] = ..., max_batch_size: _Optional[int] = ..., load_seconds: _Optional[float] = ..., decoupled: _Optional[bool] = ...) -> None: ...
+
+class ReportDemandRequest(_message.Message):
+    __slots__ = ("gateway", "deployments", "workers")
+    GATEWAY_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    gateway: str
+    deployments: _containers.RepeatedCompositeFieldContainer[DeploymentDemand]
+    workers: _containers.RepeatedCompositeFieldContainer[WorkerDemand]
+    def __init__(self, gateway: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentDemand, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[WorkerDemand, _Mapping]]] = ...) -> None: ...
+
+class DeploymentDemand(_message.Message):
+    __slots__ = ("deployment", "waiting_rows", "waiting_calls", "predicted_wait", "unserved")
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    WAITING_ROWS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_CALLS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_WAIT_FIELD_NUMBER: _ClassVar[int]
+    UNSERVED_FIELD_NUMBER: _ClassVar[int]
+    deployment: str
+    waiting_rows: int
+    waiting_calls: int
+    predicted_wait: _duration_pb2.Duration
+    unserved: bool
+    def __init__(self, deployment: _Optional[str] = ..., waiting_rows: _Optional[int] = ..., waiting_calls: _Optional[int] = ..., predicted_wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unserved: _Optional[bool] = ...) -> None: ...
+
+class WorkerDemand(_message.Message):
+    __slots__ = ("worker", "in_flight", "credit")
+    WORKER_FIELD_NUMBER: _ClassVar[int]
+    IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    CREDIT_FIELD_NUMBER: _ClassVar[int]
+    worker: str
+    in_flight: int
+    credit: int
+    def __init__(self, worker: _Optional[str] = ..., in_flight: _Optional[int] = ..., credit: _Optional[int] = ...) -> None: ...
+
+class ReportDemandResponse(_message.Message):
+    __slots__ = ("interval",)
+    INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    interval: _duration_pb2.Duration
+    def __init__(self, interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ("page_size", "page_token")

@@ -50,6 +50,11 @@ class SchedulerServiceStub:
                 request_serializer=infermesh_dot_v1_dot_scheduler__service__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=infermesh_dot_v1_dot_scheduler__service__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.ReportDemand = channel.unary_unary(
+                '/infermesh.v1.SchedulerService/ReportDemand',
+                request_serializer=infermesh_dot_v1_dot_scheduler__service__pb2.ReportDemandRequest.SerializeToString,
+                response_deserializer=infermesh_dot_v1_dot_scheduler__service__pb2.ReportDemandResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServiceServicer:
@@ -77,6 +82,14 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportDemand(self, request, context):
+        """Tells what waits in a gateway and what it has sent to workers, so that pools can grow and shrink. Each report
+        replaces the gateway's last one; one that is not renewed for 5 s counts no longer. For gateways only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +107,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ListWorkers,
                     request_deserializer=infermesh_dot_v1_dot_scheduler__service__pb2.ListWorkersRequest.FromString,
                     response_serializer=infermesh_dot_v1_dot_scheduler__service__pb2.ListWorkersResponse.SerializeToString,
+            ),
+            'ReportDemand': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportDemand,
+                    request_deserializer=infermesh_dot_v1_dot_scheduler__service__pb2.ReportDemandRequest.FromString,
+                    response_serializer=infermesh_dot_v1_dot_scheduler__service__pb2.ReportDemandResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +196,33 @@ class SchedulerService:
             '/infermesh.v1.SchedulerService/ListWorkers',
             infermesh_dot_v1_dot_scheduler__service__pb2.ListWorkersRequest.SerializeToString,
             infermesh_dot_v1_dot_scheduler__service__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportDemand(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.v1.SchedulerService/ReportDemand',
+            infermesh_dot_v1_dot_scheduler__service__pb2.ReportDemandRequest.SerializeToString,
+            infermesh_dot_v1_dot_scheduler__service__pb2.ReportDemandResponse.FromString,
             options,
             channel_credentials,
             insecure,
