@@ -24,7 +24,6 @@ from infermesh.worker.suspicion import Suspicion
 from infermesh.worker.turns import Turn, Turns, Urgency
 
 _PIPELINED = 0.005  # seconds: below it a second batch waits inside the runner, to hide the way there and back
-_NEARLY = 0.98  # of the best throughput: batches of so many rows are offered to the planner to choose from
 _HIDDEN = 0.002  # seconds of work that gateways may send ahead where single calls are quick
 ONLY_STREAMED = "its requests may have any number of responses: call it by ModelStreamInfer, not by ModelInfer"
 _MOST_QUEUED = 10_000  # calls; gateways keep to their credit, direct callers know none
@@ -161,10 +160,11 @@ class HeldModel:
             return self._executor.slots
         one = self._executor.time.seconds(1)
         quick = 16 if one * 16 <= _HIDDEN else int(_HIDDEN / one)
-        return max(1, quick, round(2 * self._best_rows(_NEARLY) / self._rows_per_call))
+        largest = min(self._executor.time.worth_trying(), self._limit or 1)
+        return max(1, quick, round(2 * largest / self._rows_per_call))
 
-    def _best_rows(self, share: float = 0.9) -> int:
-        return min(self._executor.time.best_rows(share), self._limit or 1)
+    def _best_rows(self) -> int:
+        return min(self._executor.time.best_rows(), self._limit or 1)
 
     def submit(self, call: Call, priority: int = 0) -> None:
         """Queues a call; higher `priority` goes first. Its `finish` is called later, never from within."""

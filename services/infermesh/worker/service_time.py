@@ -1,6 +1,6 @@
 """Learns how long a batch takes, by its rows: t(b). Pure; used by the batch planner and for the credit of gateways."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 
 _WEIGHT = 0.2  # of a new measurement in the moving average
@@ -12,13 +12,16 @@ _LOOK = 16  # runs after which the best size is looked for anew; it is asked for
 _STALLED = 2.0  # times the safe time: a run that took longer was held up
 _MISHAPS = 2  # such runs in a row that are not learnt from
 _TRUSTED = 16  # refusals in a row that a curve is believed
+_NEARLY = 0.98  # of the best throughput
+_PAYS = 1.1  # times the throughput of the size before: worth trying the next
 
 
 class ServiceTime:
     """A monotone, piecewise linear curve through moving averages at 1, 2, 4, … rows, and how far runs stray from it.
 
-    It begins with the times measured at warm-up and follows what is observed. Without any measurement every time is 0,
-    which makes the planner take whatever is there.
+    It begins with the times measured at warm-up and follows what is observed. Sizes beyond the largest that ever ran
+    are taken to need time in proportion. Without any measurement every time is 0, which makes the planner take whatever
+    is there.
     """
 
     def __init__(self, measured: Iterable[tuple[int, float]] = (), limit: int = 1) -> None:
@@ -31,9 +34,11 @@ class ServiceTime:
         self._caution = 1 + _CAUTION * _FIRST_SPREAD
         self._refused = self._stalls = self._seen = 0
         self._best: dict[float, int] = {}
+        self._tried = 0  # knots up to the largest that ever ran
         known = sorted((max(1, rows), seconds) for rows, seconds in measured)
         if known:
             self._means = [_interpolate([r for r, _ in known], [s for _, s in known], knot) for knot in self._knots]
+            self._tried = bisect_right(self._knots, known[-1][0])
             self._smooth()
 
     def seconds(self, rows: int) -> float:
@@ -73,6 +78,18 @@ class ServiceTime:
             self._best[share] = known
         return known
 
+    def worth_trying(self) -> int:
+        """Returns the rows of a batch that is nearly as good as any; the next knot where larger ones paid as far as
+        any ran: the warm-up of a slow model has no time for more than its first sizes, the rest is learnt under load.
+        """
+        tried = self._tried
+        if 0 < tried < len(self._knots) and (tried == 1 or self._pace(tried - 1) >= _PAYS * self._pace(tried - 2)):
+            return self._knots[tried]
+        return self.best_rows(_NEARLY)
+
+    def _pace(self, at: int) -> float:
+        return self._knots[at] / self._curve[at] if self._curve[at] else 0.0
+
     def rate(self) -> float:
         """Returns the most rows a second that batches of any size reach; 0 while nothing is known."""
         return max(rows / seconds if seconds else 0.0 for rows, seconds in zip(self._knots, self._curve, strict=True))
@@ -84,6 +101,9 @@ class ServiceTime:
         if self._seen % _LOOK == 0 or self._seen < _LOOK:
             self._best.clear()
         expected = self.seconds(rows)
+        if self._tried and rows > self._knots[self._tried - 1]:
+            self._try(rows, min(seconds, expected))
+            return
         if expected > 0:
             if seconds > _STALLED * expected * self._caution and self._stalls < _MISHAPS:
                 self._stalls += 1  # a mishap says nothing of the next run; many in a row do
@@ -100,6 +120,16 @@ class ServiceTime:
             error = seconds - expected
             self._mix(at - 1, self._means[at - 1] + error, _WEIGHT * (1 - share))
             self._mix(at, self._means[at] + error, _WEIGHT * share)
+        self._smooth()
+
+    def _try(self, rows: int, seconds: float) -> None:
+        """Takes in the first run of a size; one that took longer than in proportion was held up by something else."""
+        at = min(bisect_left(self._knots, rows), len(self._knots) - 1)
+        self._tried = at + 1
+        for knot in range(at, len(self._knots)):
+            self._means[knot] = seconds * self._knots[knot] / rows
+        for below in range(at):
+            self._means[below] = min(self._means[below], self._means[at])
         self._smooth()
 
     def doubt(self) -> None:

@@ -115,3 +115,29 @@ def test_doubt_lets_hopeless_work_through_sooner_or_later_and_a_run_ends_it() ->
     assert time.needed(1) < 1e-5
     time.observe(1, 0.010)
     assert time.needed(1) == time.safe(1)
+
+
+def test_a_model_too_slow_for_its_warm_up_learns_under_load_that_batches_pay() -> None:
+    """On an accelerator eight rows often take as long as one; the warm-up of a model of seconds sees only the one."""
+    time = ServiceTime([(1, 1.0)], limit=8)
+    sizes = []
+    while (rows := time.worth_trying()) not in sizes:
+        sizes.append(rows)
+        time.observe(rows, 1.0)
+    assert sizes == [2, 4, 8]
+    assert time.seconds(8) == pytest.approx(1.0)
+    assert time.best_rows() == 8
+
+
+def test_sizes_are_no_longer_tried_once_larger_ones_do_not_pay() -> None:
+    time = ServiceTime([(1, 1.0)], limit=64)
+    assert time.worth_trying() == 2
+    time.observe(2, 1.98)
+    assert time.worth_trying() == time.best_rows() == 1
+    assert time.seconds(64) == pytest.approx(64 * 0.99)
+
+
+def test_a_stall_in_the_first_run_of_a_size_does_not_condemn_it() -> None:
+    time = ServiceTime([(1, 1.0)], limit=4)
+    time.observe(2, 30.0)
+    assert time.seconds(2) == pytest.approx(2.0)
