@@ -138,18 +138,20 @@ class ReportDemandRequest(_message.Message):
     def __init__(self, gateway: _Optional[str] = ..., deployments: _Optional[_Iterable[_Union[DeploymentDemand, _Mapping]]] = ..., workers: _Optional[_Iterable[_Union[WorkerDemand, _Mapping]]] = ...) -> None: ...
 
 class DeploymentDemand(_message.Message):
-    __slots__ = ("deployment", "waiting_rows", "waiting_calls", "predicted_wait", "unserved")
+    __slots__ = ("deployment", "waiting_rows", "waiting_calls", "predicted_wait", "unserved", "ended")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     WAITING_ROWS_FIELD_NUMBER: _ClassVar[int]
     WAITING_CALLS_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_WAIT_FIELD_NUMBER: _ClassVar[int]
     UNSERVED_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     waiting_rows: int
     waiting_calls: int
     predicted_wait: _duration_pb2.Duration
     unserved: bool
-    def __init__(self, deployment: _Optional[str] = ..., waiting_rows: _Optional[int] = ..., waiting_calls: _Optional[int] = ..., predicted_wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unserved: _Optional[bool] = ...) -> None: ...
+    ended: int
+    def __init__(self, deployment: _Optional[str] = ..., waiting_rows: _Optional[int] = ..., waiting_calls: _Optional[int] = ..., predicted_wait: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., unserved: _Optional[bool] = ..., ended: _Optional[int] = ...) -> None: ...
 
 class WorkerDemand(_message.Message):
     __slots__ = ("worker", "in_flight", "credit")

@@ -1,0 +1,1 @@
+"""Generated from `protos/infermesh/keda` by `make proto`. DO NOT EDIT."""

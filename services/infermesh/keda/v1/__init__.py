@@ -1,0 +1,1 @@
+"""Generated from `protos/infermesh/keda/v1` by `make proto`. DO NOT EDIT."""
