@@ -1,8 +1,8 @@
 """The line between the supervisor and the app inside Envoy: a unix socket in their private folder, one word a line.
 
 The app says `ready`, or `failed <why>`, and `serving` once it knows where to send calls; the supervisor says `drain`
-(health becomes NOT_SERVING) and `close` (calls that never end by themselves are ended). When the line breaks, the other
-side is gone.
+(health becomes NOT_SERVING), `close` (calls that never end by themselves are ended) and `ping`, to which an app whose
+loop turns says `pong`. When the line breaks, the other side is gone.
 """
 
 import asyncio
@@ -18,6 +18,8 @@ FAILED: Final = "failed"
 SERVING: Final = "serving"
 DRAIN: Final = "drain"
 CLOSE: Final = "close"
+PING: Final = "ping"
+PONG: Final = "pong"
 
 
 class SupervisorEnd:
@@ -29,6 +31,7 @@ class SupervisorEnd:
         self._writer: asyncio.StreamWriter | None = None
         self._first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._serving = asyncio.Event()
+        self._answered = asyncio.Event()
 
     async def open(self) -> None:
         """Listens. Raises ConfigError if the path is too long for a socket."""
@@ -46,6 +49,17 @@ class SupervisorEnd:
     async def serving(self) -> None:
         """Returns once the app knows where to send calls."""
         await self._serving.wait()
+
+    async def answers(self, timeout: float) -> bool:
+        """Tells whether the app gives a sign of life within `timeout` seconds. One question at a time."""
+        self._answered.clear()
+        self.say(PING)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._answered.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def say(self, word: str) -> None:
         """Tells the app something; does nothing when it is gone."""
@@ -66,6 +80,8 @@ class SupervisorEnd:
         while line := (await reader.readline()).decode().strip():
             if line == SERVING:
                 self._serving.set()
+            elif line == PONG:
+                self._answered.set()
 
 
 class AppEnd:

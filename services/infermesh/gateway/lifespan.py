@@ -46,6 +46,7 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
     health = Health()
     heard: dict[str, Callable[[], None]] = {control.DRAIN: health.stop}
     line = control.AppEnd(folder / CONTROL_SOCKET, heard, _end_process)
+    heard[control.PING] = lambda: line.say(control.PONG)
     await line.open()
     try:
         async with building(config, health) as front:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
@@ -11,7 +12,11 @@ from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.scrape import AppMetrics
 from infermesh.gateway.supervisor import Supervisor
 from infermesh.mesh.config import load
+from infermesh.mesh.health import LIVENESS
 from infermesh.mesh.process import Process, run
+
+_LOOK: Final = 1.0  # seconds between two questions to the app whether it lives
+_PATIENCE: Final = 10.0  # seconds without an answer after which it counts as stuck: overload delays one, too
 
 
 async def main(argv: Sequence[str], app: str = envoy.APP) -> None:
@@ -23,8 +28,12 @@ async def main(argv: Sequence[str], app: str = envoy.APP) -> None:
     async with Process("gateway", config.process) as process, Supervisor(config, app) as front:
         process.metrics.register(AppMetrics(front.address, [family.name for family in process.metrics.collect()]))
         process.listening(grpc=front.address, http=front.address)
-        await serve(process, front)
-        await front.drain(config.process.drain.timeout)
+        watching = asyncio.create_task(watch_app(process, front))
+        try:
+            await serve(process, front)
+            await front.drain(config.process.drain.timeout)
+        finally:
+            watching.cancel()
 
 
 async def serve(process: Process, front: Supervisor) -> None:
@@ -53,6 +62,16 @@ async def _mirror_health(process: Process, front: Supervisor) -> None:
     """Tells the public health service at the very beginning of the lame-duck time."""
     await process.until_told()
     front.not_serving()
+
+
+async def watch_app(process: Process, front: Supervisor, look: float = _LOOK, patience: float = _PATIENCE) -> None:
+    """Says, for ever, that this process is alive as long as the app is: our own loop turns when the app's is stuck."""
+    while True:
+        alive = await front.answers(patience)
+        if alive != process.health.serving(LIVENESS):
+            structlog.get_logger(__name__).error("the app is back" if alive else "the app does not answer")
+            process.health.set(LIVENESS, alive)
+        await asyncio.sleep(look)
 
 
 def cli() -> int:

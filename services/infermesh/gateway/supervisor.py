@@ -74,6 +74,10 @@ class Supervisor:
         """Returns once the app knows where to send calls."""
         await self._control.serving()
 
+    async def answers(self, timeout: float) -> bool:
+        """Tells whether the app's loop turns: whether it gives a sign of life within `timeout` seconds."""
+        return await self._control.answers(timeout)
+
     def not_serving(self) -> None:
         """Makes the public health service answer NOT_SERVING; everything goes on being served."""
         self._control.say(control.DRAIN)

@@ -1,5 +1,9 @@
 """`grpc.health.v1` with Check, Watch and List, over our own wire-compatible messages. Status derives from what the
-process says of itself, nothing else."""
+process says of itself, nothing else.
+
+Names that every process has: `""` and `readiness` say whether it may be given work, `liveness` whether it is worth
+keeping, which it is also while it starts, waits or drains: only a process that is stuck is not.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,32 +16,43 @@ from infermesh.errors import NotFound
 from infermesh.health.v1 import health_pb2 as pb
 
 SERVICE: Final = "grpc.health.v1.Health"
+READINESS: Final = "readiness"
+LIVENESS: Final = "liveness"
 Status = pb.HealthCheckResponse.ServingStatus
 
 
 class Health:
-    """The statuses of one process; `""` stands for the whole and begins as NOT_SERVING.
+    """The statuses of one process; `""` stands for the whole and begins as NOT_SERVING, with `readiness`.
 
-    Once stopped it stays so, whatever happens during the lame-duck time.
+    Once stopped it stays so, whatever happens during the lame-duck time; `liveness` goes on.
     """
 
     def __init__(self) -> None:
-        self._statuses: dict[str, Status] = {"": pb.HealthCheckResponse.NOT_SERVING}
+        self._statuses: dict[str, Status] = {
+            "": pb.HealthCheckResponse.NOT_SERVING,
+            READINESS: pb.HealthCheckResponse.NOT_SERVING,
+            # whoever can answer the question has a loop that turns
+            LIVENESS: pb.HealthCheckResponse.SERVING,
+        }
         self._changed = asyncio.Event()
         self._stopped = False
 
     def set(self, service: str, serving: bool) -> None:
-        """Sets the status of a service, unless the process is stopping, and wakes the watchers."""
-        serving = serving and not self._stopped
-        self._statuses[service] = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
+        """Sets the status of a service, and wakes the watchers. While the process stops only `liveness` is SERVING."""
+        serving = serving and (service == LIVENESS or not self._stopped)
+        status = pb.HealthCheckResponse.SERVING if serving else pb.HealthCheckResponse.NOT_SERVING
+        self._statuses[service] = status
+        if service == "":
+            self._statuses[READINESS] = status
         self._changed.set()
         self._changed = asyncio.Event()
 
     def stop(self) -> None:
-        """Sets every service to NOT_SERVING, for good."""
+        """Sets every service but `liveness` to NOT_SERVING, for good."""
         self._stopped = True
         for service in list(self._statuses):
-            self.set(service, False)
+            if service != LIVENESS:
+                self.set(service, False)
 
     def serving(self, service: str = "") -> bool:
         """Tells whether a service is SERVING."""

@@ -108,7 +108,10 @@ class Agent:
                 await self._rest(self._interval)
 
     async def settled(self) -> None:
-        """Returns once this worker has been told what to hold and holds it all, or has failed to."""
+        """Returns once this worker was told what to hold, by the scheduler or by memory, and holds it, or failed to.
+
+        One that nobody has told anything could do no work for the others: it does not return then.
+        """
         await self._settled.wait()
 
     def _say_away(self, error: MeshError, failures: int) -> None:
@@ -195,7 +198,7 @@ class Agent:
         self._look_settled()
 
     def _look_settled(self) -> None:
-        if self._told and not any(held.state == worker_pb2.HeldVersion.LOADING for held in self._holdings.values()):
+        if self._told and all(holding.settled for holding in self._holdings.values()):
             self._settled.set()
 
     def _follow(self, assignments: Sequence[worker_pb2.Assignment], tasks: asyncio.TaskGroup) -> None:

@@ -26,6 +26,7 @@ State = worker_pb2.HeldVersion
 _LONGEST_WAIT: Final = 30.0  # seconds between attempts
 _STEADY: Final = 60.0  # seconds after which a runner that dies counts as one that was well
 _RESPAWNS: Final = 5  # loads that may fail in a row for a version that was ready before
+_STRUGGLES: Final = 7  # attempts, half a minute of them, after which nobody should wait for a version to be loaded
 _DAMAGES: Final = 3  # downloads with a wrong digest before the version is given up
 # nothing that we repeat would change these
 _PERMANENT: Final = (errors.InvalidInput, errors.NotFound, errors.FailedPrecondition, errors.Unsupported)
@@ -61,6 +62,7 @@ class Holding:
         self._number = number
         self._state, self._reason = State.LOADING, ""
         self._memory_bytes, self._load_seconds = 0, 0.0
+        self._attempts = 0
         self._model: HeldModel | None = None
         self._leave = asyncio.Event()
         self._log = structlog.get_logger(__name__).bind(target=self.target, version=assignment.version)
@@ -82,6 +84,11 @@ class Holding:
     def state(self) -> worker_pb2.HeldVersion.State:
         """What it is doing."""
         return self._state
+
+    @property
+    def settled(self) -> bool:
+        """True unless it may soon be ready: it is, or it has failed, or every attempt for half a minute did."""
+        return self._state != State.LOADING or self._attempts >= _STRUGGLES
 
     @property
     def memory_bytes(self) -> int:
@@ -123,7 +130,7 @@ class Holding:
 
     async def _keep(self) -> None:
         """Loads and serves; transient trouble is tried again, anything else ends in FAILED."""
-        attempt, damages = 0, 0
+        damages = 0
         while True:
             try:
                 await self._attempt()
@@ -135,9 +142,9 @@ class Holding:
                 if damages >= _DAMAGES:
                     self._fail(str(error))
                     return
-                self._log.warning("not loaded yet", error=str(error), attempt=attempt)
-                await self._tools.clock.sleep(_wait(attempt))
-                attempt += 1
+                self._log.warning("not loaded yet", error=str(error), attempt=self._attempts)
+                await self._tools.clock.sleep(_wait(self._attempts))
+                self._attempts += 1
             except Exception as error:
                 self._log.error("load failed", exc_info=error)
                 self._fail("internal error; the worker's log says more")

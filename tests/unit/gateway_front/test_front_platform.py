@@ -36,7 +36,8 @@ class TestHealth:
         house.health.set("a.B", True)
         answer = await house.rpc("/grpc.health.v1.Health/List", health.HealthListRequest())
         found = health.HealthListResponse.FromString(answer.messages[0]).statuses
-        assert {name: found[name].status for name in found} == {"": NOT_SERVING, "a.B": SERVING}
+        states = {"": NOT_SERVING, "readiness": NOT_SERVING, "liveness": SERVING, "a.B": SERVING}
+        assert {name: found[name].status for name in found} == states
 
     async def test_watch_tells_every_change_until_the_caller_goes(self, house):
         wire = Wire(body(framed(health.HealthCheckRequest(service="a.B").SerializeToString())))

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from infermesh.gateway.main import serve
+from infermesh.gateway.main import serve, watch_app
+from infermesh.mesh.health import LIVENESS, Health
 
 
 class Told:
@@ -13,6 +14,7 @@ class Told:
     def __init__(self) -> None:
         self.told, self.stopped = asyncio.Event(), asyncio.Event()
         self.said: list[str] = []
+        self.health = Health()
 
     async def until_told(self) -> None:
         await self.told.wait()
@@ -31,12 +33,16 @@ class Envoy:
         self.dead: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.app = asyncio.Event()
         self.said: list[str] = []
+        self.turns = True
 
     async def died(self) -> int:
         return await self.dead
 
     async def serving(self) -> None:
         await self.app.wait()
+
+    async def answers(self, timeout: float) -> bool:
+        return self.turns
 
     def not_serving(self) -> None:
         self.said.append("not serving")
@@ -80,3 +86,13 @@ async def test_without_envoy_it_ends_with_status_1() -> None:
     with pytest.raises(SystemExit) as caught:
         await serve(Told(), front)  # type: ignore[arg-type]
     assert caught.value.code == 1
+
+
+async def test_it_is_alive_as_long_as_the_app_answers_also_while_it_stops() -> None:
+    process, front = Told(), Envoy()
+    watching = asyncio.create_task(watch_app(process, front, look=0.0))  # type: ignore[arg-type]
+    process.health.stop()
+    for front.turns in (True, False, True):
+        await turns()
+        assert process.health.serving(LIVENESS) == front.turns
+    watching.cancel()

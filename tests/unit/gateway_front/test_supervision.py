@@ -275,6 +275,17 @@ class TestControl:
         await app.close()
         await supervisor.close()
 
+    async def test_an_app_whose_loop_turns_answers(self, folder):
+        heard = {control.DRAIN: asyncio.Event().set}
+        supervisor, app, _ = await self.pair(folder, heard)
+        app.say(control.READY)
+        await supervisor.ready()
+        assert not await supervisor.answers(timeout=0.01)
+        heard[control.PING] = lambda: app.say(control.PONG)
+        assert await supervisor.answers(timeout=5)
+        await app.close()
+        await supervisor.close()
+
     async def test_failed_says_why_in_one_line(self, folder):
         supervisor, app, _ = await self.pair(folder)
         app.say(f"{control.FAILED} front end: expected\none of a, b")

@@ -5,6 +5,7 @@ import os
 import signal
 
 from infermesh.mesh.config import DrainConfig, ProcessConfig
+from infermesh.mesh.health import LIVENESS
 from infermesh.mesh.process import Process
 
 
@@ -17,6 +18,7 @@ async def test_not_serving_comes_before_the_lame_duck_time() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not process.health.serving()
+        assert process.health.serving(LIVENESS)
         assert not stopped.done()
         process.serving()  # too late: once told to stop, a process never serves again
         assert not process.health.serving()

@@ -159,11 +159,25 @@ async def test_health_tells_what_it_was_told() -> None:
         assert (await stream.read()).status == pb.HealthCheckResponse.SERVICE_UNKNOWN
         state.set("later", True)
         assert (await stream.read()).status == pb.HealthCheckResponse.SERVING
-        assert set((await list_(pb.HealthListRequest())).statuses) == {"", "later"}
+        assert set((await list_(pb.HealthListRequest())).statuses) == {"", "readiness", "liveness", "later"}
         state.stop()
         assert (await stream.read()).status == pb.HealthCheckResponse.NOT_SERVING
         stream.cancel()
     await grpc_server.stop(None)
+
+
+async def test_readiness_follows_the_whole_and_liveness_outlives_it() -> None:
+    state = health.Health()
+    names = ("", health.READINESS, health.LIVENESS)
+    assert [state.serving(name) for name in names] == [False, False, True]
+    state.set("", True)
+    assert [state.serving(name) for name in names] == [True, True, True]
+    state.stop()
+    assert [state.serving(name) for name in names] == [False, False, True]
+    state.set(health.LIVENESS, False)  # stuck, and back again, also while it drains
+    assert not state.serving(health.LIVENESS)
+    state.set(health.LIVENESS, True)
+    assert [state.serving(name) for name in names] == [False, False, True]
 
 
 async def test_a_process_lives_from_ready_to_sigterm(tmp_path: Path) -> None:

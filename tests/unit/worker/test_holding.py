@@ -126,6 +126,20 @@ async def test_passing_trouble_is_tried_again_and_stays_loading(setting: Setting
     assert State.FAILED not in setting.states
 
 
+async def test_a_version_that_can_not_be_loaded_is_not_waited_for_for_ever(setting: Setting) -> None:
+    await setting.end()
+    setting.registry.troubles = [NotReady("registry away")] * 7
+    setting.holding = setting.hold()
+    setting.begin()
+    for _ in range(15):
+        await setting.clock.advance(1.0)
+    assert (setting.holding.state, setting.holding.settled) == (State.LOADING, False)
+    for _ in range(25):
+        await setting.clock.advance(1.0)
+    await setting.until(State.READY)
+    assert setting.holding.settled
+
+
 @pytest.fixture
 async def later(tmp_path: Path) -> AsyncIterator[Setting]:
     """A setting that the test begins itself."""

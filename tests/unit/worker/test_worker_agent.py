@@ -57,6 +57,10 @@ class FakeHolding:
             deployment=self.assignment.deployment, version=number, digest=self.digest, state=self.state
         )
 
+    @property
+    def settled(self) -> bool:
+        return bool(self.state != State.LOADING)
+
     def update(self, assignment: worker_pb2.Assignment) -> None:
         self.updates.append(assignment)
 
@@ -261,6 +265,17 @@ async def test_it_is_not_settled_before_it_is_told_what_to_hold() -> None:
         await setting.beats()
         assert not settled.done()
         setting.scheduler.authoritative = True
+        await asyncio.wait_for(settled, 5)
+
+
+async def test_without_a_scheduler_it_is_settled_by_what_it_remembers() -> None:
+    setting = Setting()
+    setting.scheduler.away, setting.memory.kept = True, [assignment(1)]
+    async with running(setting):
+        settled = asyncio.create_task(setting.agent.settled())
+        await setting.until(lambda: setting.holdings)
+        assert not settled.done()
+        setting.holdings[0].state = State.READY
         await asyncio.wait_for(settled, 5)
 
 
