@@ -31,10 +31,18 @@ def test_flags_and_environment() -> None:
         ("--report-interval", "0"),
         ("--registry", "nowhere"),
         ("--listen", ":"),
+        ("--leadership", "raft"),
+        ("--lease-name", "Not_a_name"),
+        ("--lease-namespace", "a.b"),
+        ("--lease-duration", "7.5"),
+        ("--lease-duration", "7"),  # the default renew_deadline leaves no time to stop
+        ("--lease-renew-deadline", "nan"),
+        ("--lease-renew-deadline", "2"),  # not above the default retry
+        ("--lease-retry", "7"),
     ],
 )
 def test_a_bad_value_is_refused_naming_the_key(flag: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=flag.removeprefix("--").replace("-", "_")):
+    with pytest.raises(ConfigError, match=flag.removeprefix("--").replace("lease-", "lease.").replace("-", "_")):
         read(flag, value)
 
 
