@@ -9,7 +9,7 @@ CALLS  := 1000000
 
 export TORCH_INDEX PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test unit mesh soak mutants bench bench-quick check lint types imports proto proto-check proto-lint format clean
+.PHONY: help setup demo up test unit mesh test-cluster soak mutants bench bench-quick check lint types imports proto proto-check proto-lint format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ unit: $(READY) ## the fast tests: no process is started
 
 mesh: $(READY) ## the tests that start real processes
 	@$(PYTEST) $(TOGETHER) -m mesh $(ARGS)
+
+test-cluster: $(READY) ## the tests on a real cluster: the one of KUBECONFIG, or one that scripts/cluster.sh can start
+	@scripts/cluster.sh $(ARGS)
 
 soak: $(READY) ## the long tests, for the night: CALLS=1000000 calls each
 	@$(PYTEST) -m soak --soak $(CALLS) $(ARGS)

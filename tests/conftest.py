@@ -19,15 +19,16 @@ def pytest_addoption(parser):
     parser.addoption(
         "--soak", type=int, default=0, metavar="CALLS", help="run the tests marked soak, with about so many calls each"
     )
+    parser.addoption("--cluster", action="store_true", help="run the tests marked cluster, on the one of KUBECONFIG")
 
 
+@pytest.hookimpl(trylast=True)  # the marks of folders are there
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("soak"):
-        return
-    long = [item for item in items if item.get_closest_marker("soak")]
-    if long:
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    asked = {"soak": config.getoption("soak"), "cluster": config.getoption("cluster")}
+    others = [item for item in items if any(item.get_closest_marker(mark) and not asked[mark] for mark in asked)]
+    if others:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in others]
 
 
 @pytest.fixture

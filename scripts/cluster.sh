@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The cluster tests, on the cluster that KUBECONFIG names; its nodes have the images, or can pull them. INFERMESH_CLUSTER_*
+# say more: tests/cluster/settings.py.
+# KUBE names the tool of a test cluster on this machine (commands up, down, env, build, load, node, stop-node, start-node).
+# Without KUBECONFIG the tests run there: it is started if it does not run, gets the images, and what was started is stopped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+kube=${KUBE:-../shared/kube/kube}
+say() { echo "cluster: $*"; }
+
+images() { # builds the four images and puts them on the nodes, under two tags, so that there is something to upgrade to
+  local service file
+  for service in gateway registry scheduler worker; do
+    file=Dockerfile.gateway; [ $service = worker ] && file=Dockerfile.worker
+    "$kube" build -q -t "infermesh-$service:dev" -t "infermesh-$service:next" -f $file --target $service . > /dev/null
+  done
+  "$kube" load infermesh-{gateway,registry,scheduler,worker}:{dev,next}
+}
+
+faults() { # what only this tool can do to a node or to the API server; the tests run these as they stand, with NODE set
+  local rule='INPUT -p tcp --dport 6443 -s 10.244.0.0/16 -j DROP'
+  export INFERMESH_CLUSTER_VICTIM=node2 INFERMESH_CLUSTER_NEXT_TAG=next
+  export INFERMESH_CLUSTER_STOP_NODE="$kube stop-node \${NODE#node}" INFERMESH_CLUSTER_START_NODE="$kube start-node \${NODE#node}"
+  export INFERMESH_CLUSTER_CUT_API="$kube node 1 iptables -I $rule"
+  export INFERMESH_CLUSTER_MEND_API="while $kube node 1 iptables -D $rule 2> /dev/null; do :; done"
+}
+
+if [ -z "${KUBECONFIG:-}" ]; then
+  [ -x "$kube" ] || { say "skipped: KUBECONFIG names no cluster, and there is no $kube"; exit 0; }
+  kube=$(realpath "$kube")
+  "$kube" status > /dev/null 2>&1 || trap '"$kube" down' EXIT
+  "$kube" up --nodes 2 --keda
+  images
+  eval "$("$kube" env)"
+  faults
+elif [ -x "$kube" ] && [ "$("$kube" env 2> /dev/null | sed -n 's/.*KUBECONFIG=//p')" = "$KUBECONFIG" ]; then
+  kube=$(realpath "$kube")
+  faults
+fi
+.venv/bin/python -m pytest --cluster -m cluster "$@"
