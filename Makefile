@@ -9,7 +9,7 @@ CALLS  := 1000000
 
 export TORCH_INDEX PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test unit mesh test-cluster soak mutants bench bench-quick check lint types imports proto proto-check proto-lint format clean
+.PHONY: help setup demo up test unit mesh test-cluster soak mutants bench bench-quick check lint types imports proto proto-check proto-lint chart chart-check format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ bench: $(READY) ## every figure about speed, beside other servers; writes benchm
 bench-quick: $(READY) ## the same with fewer repeats and only the fastest peers: less than five minutes
 	@$(BIN)/python -m benchmarks --quick $(ARGS)
 
-check: lint types imports proto-check proto-lint ## everything that CI looks at beside the tests
+check: lint types imports proto-check proto-lint chart-check ## everything that CI looks at beside the tests
 
 lint: $(READY) ## style
 	@$(BIN)/ruff format --check
@@ -67,6 +67,12 @@ proto: $(READY) ## generates the stubs
 
 proto-check: $(READY) ## the committed stubs are those of protos/
 	@$(BIN)/python scripts/check_protos.py
+
+chart: $(READY) ## the chart's schema and table of values, from the services' settings and the comments
+	@$(BIN)/python scripts/gen_chart.py
+
+chart-check: $(READY) ## the committed schema and table are those
+	@$(BIN)/python scripts/gen_chart.py --check
 
 proto-lint: ## buf lint and buf breaking, where there is buf or npm
 	@scripts/buf.sh

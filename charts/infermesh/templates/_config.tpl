@@ -29,6 +29,17 @@ home: /var/lib/infermesh
 {{- define "infermesh.config.scheduler" -}}
 listen: 0.0.0.0:8301
 registry: {{ include "infermesh.fullname" .root }}-registry:8302
+leadership: lease
+lease:
+  name: {{ include "infermesh.objectName" . }}
+scaler_listen: 0.0.0.0:8303
+{{- with .root.Values.pools }}
+pools:
+  {{- range $pool, $own := . }}
+  {{ $pool }}:
+    {{- include "infermesh.config.pool" (list $.root $pool $own) | nindent 4 }}
+  {{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "infermesh.config.worker" -}}
@@ -36,7 +47,22 @@ listen: 0.0.0.0:8304
 scheduler: {{ include "infermesh.fullname" .root }}-scheduler:8301
 registry: {{ include "infermesh.fullname" .root }}-registry:8302
 cache: /var/lib/infermesh
-device: {{ .values.device }}
+device: {{ .values.device | default "auto" }}
 labels:
   pool: {{ .pool }}
+{{- end }}
+
+{{/* What the scheduler is told about a pool; takes a list: root, name, the pool's own values. */}}
+{{- define "infermesh.config.pool" -}}
+{{- $root := index . 0 -}}
+{{- $own := index . 2 -}}
+{{- $autoscaling := mergeOverwrite (deepCopy $root.Values.worker.autoscaling) ($own.autoscaling | default dict) -}}
+autoscaling: {{ $autoscaling.mode }}
+{{- omit $autoscaling "mode" "cpu" | toYaml | nindent 0 }}
+workload: {{ include "infermesh.fullname" $root }}-worker-{{ index . 1 }}
+{{- with $own.device }}
+{{- if ne . "auto" }}
+device: {{ splitList ":" . | first }}
+{{- end }}
+{{- end }}
 {{- end }}

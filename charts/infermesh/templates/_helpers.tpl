@@ -10,16 +10,19 @@ Names, labels and images. Most helpers take a context that a template of a servi
 {{- .Values.nameOverride | default .Chart.Name | trunc 40 | trimSuffix "-" -}}
 {{- end }}
 
-{{/* 40 characters, so that <fullname>-worker-<pool> is still a DNS label */}}
+{{/* At most 40 characters, so that <fullname>-worker-<pool> is still a DNS label; what is cut leaves a digest. */}}
 {{- define "infermesh.fullname" -}}
 {{- $name := include "infermesh.chartName" . -}}
+{{- $full := printf "%s-%s" .Release.Name $name -}}
 {{- if .Values.fullnameOverride -}}
-{{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- $full = .Values.fullnameOverride -}}
 {{- else if contains $name .Release.Name -}}
-{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- $full = .Release.Name -}}
 {{- end -}}
+{{- if gt (len $full) 40 -}}
+{{- $full = printf "%s-%s" (trunc 33 $full | trimSuffix "-") (sha256sum $full | trunc 6) -}}
+{{- end -}}
+{{- $full -}}
 {{- end }}
 
 {{- define "infermesh.objectName" -}}
@@ -62,4 +65,19 @@ labels:
 {{- define "infermesh.image" -}}
 {{- $repository := .values.image.repository | default (printf "infermesh-%s" .component) -}}
 {{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $repository }}:{{ include "infermesh.tag" . }}
+{{- end }}
+
+{{/* What load balancers before the public port are told that it speaks. */}}
+{{- define "infermesh.frontProtocol" -}}
+kubernetes.io/h2c
+{{- end }}
+
+{{/* Not empty if some pool is scaled in this way; takes a list: root, mode. */}}
+{{- define "infermesh.hasMode" -}}
+{{- $root := index . 0 -}}
+{{- $mode := index . 1 -}}
+{{- range $pool, $own := $root.Values.pools -}}
+{{- $autoscaling := mergeOverwrite (deepCopy $root.Values.worker.autoscaling) ($own.autoscaling | default dict) -}}
+{{- if eq $autoscaling.mode $mode }}{{ $pool }} {{ end -}}
+{{- end -}}
 {{- end }}

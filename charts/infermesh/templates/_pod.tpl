@@ -133,15 +133,24 @@ volumeMounts:
 startupProbe:
   grpc:
     port: 8086
+    service: liveness
   periodSeconds: 1
   timeoutSeconds: 2
-  failureThreshold: 300
+  failureThreshold: 120
 readinessProbe:
   grpc:
     port: 8086
+    service: readiness
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 2
+livenessProbe:
+  grpc:
+    port: 8086
+    service: liveness
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 3
 {{- end }}
 
 {{/* Where pods go: across nodes, and away from a dead one before the 300 s of Kubernetes' default are over. */}}

@@ -1,0 +1,120 @@
+{{/* Objects that every component has, whole. They take the usual context. */}}
+
+{{- define "infermesh.serviceAccount" -}}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  {{- include "infermesh.metadata" . | nindent 2 }}
+  {{- with .values.serviceAccount.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+{{- end }}
+
+{{- define "infermesh.configMap" -}}
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  {{- include "infermesh.metadata" . | nindent 2 }}
+data:
+  {{ .component }}.yaml: |
+    {{- include "infermesh.config" . | nindent 4 }}
+{{- end }}
+
+{{/* A headless Service; `ports` maps names to numbers. */}}
+{{- define "infermesh.headlessService" -}}
+apiVersion: v1
+kind: Service
+metadata:
+  {{- include "infermesh.metadata" . | nindent 2 }}
+  {{- with .values.service.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  clusterIP: None
+  selector:
+    {{- include "infermesh.selectorLabels" . | nindent 4 }}
+  ports:
+    - name: grpc
+      port: {{ .port }}
+      targetPort: grpc
+      appProtocol: kubernetes.io/h2c
+    - name: metrics
+      port: 9090
+      targetPort: metrics
+{{- end }}
+
+{{- define "infermesh.pdb" -}}
+{{- with .values.pdb }}
+{{- if .enabled }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "infermesh.metadata" $ | nindent 2 }}
+spec:
+  {{- if kindIs "invalid" .minAvailable }}
+  maxUnavailable: {{ .maxUnavailable }}
+  {{- else }}
+  minAvailable: {{ .minAvailable }}
+  {{- end }}
+  # a pod that is not ready protects nobody, and must not hold up a drain
+  unhealthyPodEvictionPolicy: AlwaysAllow
+  selector:
+    matchLabels:
+      {{- include "infermesh.selectorLabels" $ | nindent 6 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "infermesh.hpa" -}}
+{{- with .values.autoscaling }}
+{{- if eq .mode "hpa" }}
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata:
+  {{- include "infermesh.metadata" $ | nindent 2 }}
+spec:
+  scaleTargetRef:
+    apiVersion: apps/v1
+    kind: Deployment
+    name: {{ include "infermesh.objectName" $ }}
+  minReplicas: {{ .min }}
+  maxReplicas: {{ .max }}
+  metrics:
+    - type: Resource
+      resource:
+        name: cpu
+        target:
+          type: Utilization
+          averageUtilization: {{ .cpu }}
+  behavior:
+    scaleDown:
+      stabilizationWindowSeconds: {{ .scale_down_delay }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "infermesh.serviceMonitor" -}}
+{{- $monitor := .root.Values.monitoring.serviceMonitor -}}
+{{- if and $monitor.enabled .values.serviceMonitor.enabled }}
+apiVersion: monitoring.coreos.com/v1
+kind: ServiceMonitor
+metadata:
+  {{- include "infermesh.metadata" . | nindent 2 }}
+    {{- with $monitor.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+spec:
+  jobLabel: app.kubernetes.io/component
+  selector:
+    matchLabels:
+      {{- include "infermesh.selectorLabels" . | nindent 6 }}
+  namespaceSelector:
+    matchNames: [{{ .root.Release.Namespace }}]
+  endpoints:
+    - port: metrics
+      interval: {{ $monitor.interval }}
+{{- end }}
+{{- end }}
