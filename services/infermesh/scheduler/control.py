@@ -1,10 +1,11 @@
 """The scheduler's mind: takes in what is wanted and what workers say, and makes the plan, the routes and the reports of
 it. Synchronous, without clock or network; every method takes the time, in seconds."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from infermesh.scheduler import status as statuses
+from infermesh.scheduler.awaiting import LoadTimes, is_awaited, is_unmanned
 from infermesh.scheduler.convert import assignment_of, remember
 from infermesh.scheduler.fleet import Fleet
 from infermesh.scheduler.model import Deployment, Desired, Plan, Worker
@@ -33,13 +34,24 @@ class Control:
 
     Nothing is decided before both are known: what is wanted from the registry, and what is there from heartbeats. For
     these it waits until `settled_at`, by when every worker that is alive has been heard (see `settling_time`). So a
-    scheduler that starts anew moves nothing.
+    scheduler that starts anew moves nothing. `from_zero` are the pools that grow from nothing when calls
+    wait for them, with the kind of their devices (empty: any).
     """
 
-    def __init__(self, fleet: Fleet, policy: PlacementPolicy, *, epoch: str, settled_at: float) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        policy: PlacementPolicy,
+        *,
+        epoch: str,
+        settled_at: float,
+        from_zero: Mapping[str, str] | None = None,
+    ) -> None:
         self.fleet = fleet
         self._policy = policy
         self._settled_at = settled_at
+        self._from_zero = from_zero or {}
+        self._load_times = LoadTimes()
         self._book = RouteBook(epoch)
         self._desired: Desired | None = None
         self._deployments: dict[str, Deployment] = {}
@@ -80,10 +92,12 @@ class Control:
         seen = survey(workers, made)
         routes, reports = [], []
         for deployment in desired.deployments:
-            where = standings(deployment, seen.get(deployment.id, {}))
-            status = statuses.status_of(deployment, where, made.unplaced)
-            routes.append(route_of(deployment, status, where))
+            where = self._load_times.complete(deployment, standings(deployment, seen.get(deployment.id, {})))
+            awaited, unmanned = is_awaited(deployment, where, self._from_zero), is_unmanned(deployment, workers)
+            status = statuses.status_of(deployment, where, made.unplaced, unmanned=unmanned, awaited=awaited)
+            routes.append(route_of(deployment, status, where, awaited=awaited))
             reports.append(statuses.report_of(deployment, status, where))
+        self._load_times.forget(desired.deployments)
         self.plan, self.reports, self._stale = made, reports, False
         self.routes = self._book.write(workers_of(workers), routes)
         self._deployments = {deployment.id: deployment for deployment in desired.deployments}

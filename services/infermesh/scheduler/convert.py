@@ -12,6 +12,7 @@ from infermesh.v1.state_service_pb2 import DesiredDeployment, DesiredState
 from infermesh.v1.worker_pb2 import Assignment, HeldVersion
 from infermesh.v1.worker_pb2 import Worker as WorkerMessage
 
+_POOL: Final = "pool"  # the label that says which pool a worker is of
 _STATES: Final = frozenset(int(state) for state in State)
 
 
@@ -30,6 +31,8 @@ def _deployment(message: DesiredDeployment) -> Deployment:
         versions={version.number: version for version in versions if names.is_version(version.number)},
         aliases=dict(message.aliases),
         replicas=max(1, spec.replicas),
+        all_workers=spec.all_workers,
+        pool=spec.pool,
         device=spec.device,
         generation=spec.generation,
         spec=spec,
@@ -61,6 +64,7 @@ def worker_of(message: WorkerMessage) -> Worker:
     return Worker(
         id=worker,
         device=message.device.kind,
+        pool=message.labels.get(_POOL, ""),
         memory=message.device.memory_total_bytes,
         held=tuple(_held(item) for item in message.held),
         backends=frozenset(message.backends),

@@ -46,7 +46,8 @@ class Deployment:
     """A wanted deployment.
 
     `targets` name each version once; `versions` are by number; `remembered` are those of them that the registry no
-    longer lists; `spec` is for the edges only.
+    longer lists; `spec` is for the edges only. `replicas` means nothing where `all_workers` is set. `pool` is the only
+    one whose workers may hold it; empty means all.
     """
 
     id: str
@@ -55,6 +56,8 @@ class Deployment:
     versions: Mapping[str, Version]
     aliases: Mapping[str, str] = field(default_factory=dict)
     replicas: int = 1
+    all_workers: bool = False
+    pool: str = ""
     device: str = ""
     generation: int = 1
     remembered: frozenset[str] = frozenset()
@@ -97,6 +100,7 @@ class Worker:
 
     id: str
     device: str = "cpu"
+    pool: str = ""
     memory: int = 0
     held: tuple[Held, ...] = ()
     backends: frozenset[str] = frozenset()

@@ -4,8 +4,9 @@ The rules, in the order in which they are applied:
 
 1. What a worker has and is still wanted stays where it is; so a plan that was carried out plans to itself again.
    A version that failed counts as placed: neither tried again there nor carried to the next worker.
-2. What is missing is placed where device, backend and memory allow and no copy of the same target is, the first
-   replica of everything before the second of anything; the policy chooses among the workers that can take it.
+2. What is missing is placed where pool, device, backend and memory allow and no copy of the same target is, the first
+   replica of everything before the second of anything; the policy chooses among the workers that can take it. A
+   deployment on all workers wants as many replicas as there are workers that suit, so one more with each that comes.
 3. A worker that is draining, or no longer suits, gives up what is ready there only once it is ready elsewhere.
 4. While some target of a deployment is not ready, or failed, its versions that are ready but no longer targets stay and
    stand in. They go once every target serves wherever it was placed. Room for a target is never made by taking away
@@ -36,6 +37,8 @@ def plan(desired: Desired, workers: Sequence[Worker], policy: PlacementPolicy) -
         d.id: list(wants_of(d, [(ledger.worker, item) for ledger, item in held.get(d.id, ())])) for d in deployments
     }
     every = [want for group in wants.values() for want in group]
+    for want in every:
+        want.count(workers)
     holders = _holders(every, held)
     for want in every:
         _keep_staying(want, holders[want.target])

@@ -9,9 +9,11 @@ from infermesh.scheduler.status import Status
 from infermesh.v1.scheduler_service_pb2 import DeploymentRoute, ResolvedRoute, RouteSnapshot, RouteWorker, VersionRoute
 
 
-def route_of(deployment: Deployment, status: Status, standings: Mapping[str, Standing]) -> DeploymentRoute:
+def route_of(
+    deployment: Deployment, status: Status, standings: Mapping[str, Standing], *, awaited: bool = False
+) -> DeploymentRoute:
     """Returns the route of a deployment, ready or not."""
-    shares = traffic.shares(deployment, standings)
+    shares = traffic.wanted(deployment) if awaited else traffic.shares(deployment, standings)
     versions = [standing for standing in standings.values() if standing.version in deployment.versions]
     return DeploymentRoute(
         deployment=deployment.id,
@@ -25,6 +27,7 @@ def route_of(deployment: Deployment, status: Status, standings: Mapping[str, Sta
         reason=status.reason,
         hedging=deployment.spec.hedging if deployment.spec.HasField("hedging") else None,
         single_flight=deployment.spec.single_flight,
+        awaited=awaited,
     )
 
 

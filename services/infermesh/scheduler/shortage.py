@@ -13,16 +13,21 @@ def explain(want: Want, ledgers: Sequence[Ledger]) -> str:
         return "it failed to load and is not tried on other workers"
     if not ledgers:
         return "no worker is alive"
-    staying = [ledger for ledger in ledgers if not ledger.worker.draining]
+    pool = want.deployment.pool
+    where = f" in pool '{pool}'" if pool else ""
+    members = [ledger for ledger in ledgers if not pool or ledger.worker.pool == pool]
+    if not members:
+        return f"no worker{where}"
+    staying = [ledger for ledger in members if not ledger.worker.draining]
     if not staying:
-        return "every worker is draining"
+        return f"every worker{where} is draining"
     on_device = [ledger for ledger in staying if not want.device or ledger.worker.device == want.device]
     if not on_device:
-        return f"needs {want.device}, no worker has it"
+        return f"needs {want.device}, no worker{where} has it"
     fitting = [ledger for ledger in on_device if want.fits(ledger.worker)]
     if not fitting:
         place = f" with {want.device}" if want.device else ""
-        return f"needs backend '{want.version.backend}', no worker{place} has it"
+        return f"needs backend '{want.version.backend}', no worker{where}{place} has it"
     return _occupied(want, fitting)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from infermesh.scheduler.model import Deployment, Held, Plan, State, Worker
+from infermesh.scheduler.wants import Want
 
 _HOPE: Final = (State.READY, State.LOADING, State.FAILED, State.UNLOADING)
 Seen = tuple[Worker, Held | None]
@@ -16,8 +17,8 @@ class Standing:
     """Where one version stands.
 
     `serving` are the ids of the workers that calls may be sent to; `ready` counts those that have it ready, `staying`
-    those of them that are not draining; `loading` those that load it or have just been told to; `failures` are pairs of
-    worker id and reason; `state` is the most hopeful over all workers.
+    those of them that suit and aren't draining; `loading` those that load it or have just been told to; `failures` are
+    pairs of worker id and reason; `state` is the most hopeful over all workers.
     """
 
     version: str
@@ -57,22 +58,25 @@ def _going(held: Held) -> Held:
 def standings(deployment: Deployment, seen: Mapping[str, Sequence[Seen]]) -> dict[str, Standing]:
     """Returns where every version that is known or seen stands, by number, the newest first."""
     numbers = sorted({*deployment.versions, *seen}, key=_order, reverse=True)
-    return {number: _standing(number, seen.get(number, ())) for number in numbers}
+    return {number: _standing(deployment, number, seen.get(number, ())) for number in numbers}
 
 
 def _order(number: str) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else 0, number)
 
 
-def _standing(number: str, seen: Sequence[Seen]) -> Standing:
+def _standing(deployment: Deployment, number: str, seen: Sequence[Seen]) -> Standing:
+    version = deployment.versions.get(number)
+    want = Want(deployment, version) if version is not None else None
     ready = [worker for worker, held in seen if held and held.state is State.READY]
-    staying = [worker for worker in ready if not worker.draining]
+    up = [worker for worker in ready if not worker.draining]
     states = {held.state for _, held in seen if held}
     return Standing(
         version=number,
-        serving=tuple(worker.id for worker in staying or ready),
+        serving=tuple(worker.id for worker in up or ready),
         ready=len(ready),
-        staying=len(staying),
+        # one that no longer suits (the pool has changed) serves until it is replaced, but counts for nothing
+        staying=sum(want is None or want.fits(worker) for worker in up),
         loading=sum(held is None or held.state is State.LOADING for _, held in seen),
         failures=_failures(seen),
         state=next((state for state in _HOPE if state in states), None),

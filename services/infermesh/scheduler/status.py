@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from infermesh.names import deployment_name
 from infermesh.scheduler.model import Deployment, Unplaced
@@ -11,6 +12,7 @@ from infermesh.v1.deployment_pb2 import VersionStatus
 from infermesh.v1.state_service_pb2 import DeploymentReport
 
 DeploymentState = DeploymentMessage.State
+_ASLEEP: Final = "no worker now: its pool has shrunk to nothing, and grows with the next call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +23,42 @@ class Status:
     reason: str = ""
 
 
-def status_of(deployment: Deployment, standings: Mapping[str, Standing], unplaced: Iterable[Unplaced]) -> Status:
-    """Returns the state of a deployment; only its present targets count."""
+def status_of(
+    deployment: Deployment,
+    standings: Mapping[str, Standing],
+    unplaced: Iterable[Unplaced],
+    *,
+    unmanned: bool = False,
+    awaited: bool = False,
+) -> Status:
+    """Returns the state of a deployment; only its present targets count.
+
+    `unmanned` says that it is on all workers and there is none: then it is not degraded, and where it is `awaited`, it
+    is as it shall be, since its pool has shrunk to nothing and grows with the next call.
+    """
     targets = [standings.get(target.version, Standing(target.version)) for target in deployment.targets]
     failures = [_failure(target) for target in targets if target.failures]
     if failures:
         return Status(DeploymentMessage.FAILED, "; ".join(failures))
-    lacking = [target for target in targets if target.staying < deployment.replicas]
+    missing = {item.version: item for item in unplaced if item.deployment == deployment.id}
+    wanted = {target.version: _wanted(deployment, target, missing) for target in targets}
+    lacking = [target for target in targets if target.staying < wanted[target.version]]
     if not lacking:
         return Status(DeploymentMessage.ACTIVE)
-    missing = {item.version: item.reason for item in unplaced if item.deployment == deployment.id}
-    reason = "; ".join(_lack(target, deployment.replicas, missing) for target in lacking)
+    if unmanned:
+        reason = "; ".join(sorted({missing[target.version].reason for target in lacking if target.version in missing}))
+        return Status(DeploymentMessage.ACTIVE, _ASLEEP) if awaited else Status(DeploymentMessage.DEPLOYING, reason)
+    reason = "; ".join(_lack(target, wanted[target.version], missing) for target in lacking)
     under_way = any(target.loading for target in lacking)
     return Status(DeploymentMessage.DEPLOYING if under_way else DeploymentMessage.DEGRADED, reason)
+
+
+def _wanted(deployment: Deployment, target: Standing, missing: Mapping[str, Unplaced]) -> int:
+    """Returns how many workers shall have a target ready: every one that does, is about to, or lacks it."""
+    if not deployment.all_workers:
+        return deployment.replicas
+    lacking = missing[target.version].replicas if target.version in missing else 0
+    return max(1, target.staying + target.loading + lacking)
 
 
 def _failure(target: Standing) -> str:
@@ -42,9 +67,9 @@ def _failure(target: Standing) -> str:
     return f"version {target.version} failed to load on worker {worker}{others}: {reason or 'no reason given'}"
 
 
-def _lack(target: Standing, replicas: int, missing: Mapping[str, str]) -> str:
+def _lack(target: Standing, replicas: int, missing: Mapping[str, Unplaced]) -> str:
     loading = f", {target.loading} loading" if target.loading else ""
-    why = f": {missing[target.version]}" if target.version in missing else ""
+    why = f": {missing[target.version].reason}" if target.version in missing else ""
     return f"version {target.version} is ready on {target.staying} of {replicas} workers{loading}{why}"
 
 

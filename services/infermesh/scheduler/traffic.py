@@ -18,7 +18,8 @@ def stand_in(deployment: Deployment, standings: Mapping[str, Standing]) -> str |
 
 
 def shares(deployment: Deployment, standings: Mapping[str, Standing]) -> dict[str, int]:
-    """Returns the share of the calls that each version gets now, above 0, in the order of the targets."""
+    """Returns the share of the calls that each version gets now, above 0, in the order of the targets; empty while none
+    can answer."""
     found: dict[str, int] = {}
     substitute = stand_in(deployment, standings)
     for target in deployment.targets:
@@ -29,16 +30,24 @@ def shares(deployment: Deployment, standings: Mapping[str, Standing]) -> dict[st
 
 
 def aliases(deployment: Deployment, standings: Mapping[str, Standing]) -> dict[str, str]:
-    """Returns the version that answers for each alias now; an alias that nothing answers for is left out."""
+    """Returns the version that answers for each alias now.
+
+    An alias of a target that nothing answers for stands for that target; one of any other version is left out then.
+    """
     targets = {target.version for target in deployment.targets}
     substitute = stand_in(deployment, standings) or _highest_target(deployment, standings)
     found = {}
     for alias, version in deployment.aliases.items():
         if _serves(version, standings):
             found[alias] = version
-        elif version in targets and substitute is not None:
-            found[alias] = substitute
+        elif version in targets:
+            found[alias] = substitute or version
     return found
+
+
+def wanted(deployment: Deployment) -> dict[str, int]:
+    """Returns the share of the calls that each version is to get, above 0."""
+    return {target.version: target.weight for target in deployment.targets if target.weight > 0}
 
 
 def _highest_target(deployment: Deployment, standings: Mapping[str, Standing]) -> str | None:

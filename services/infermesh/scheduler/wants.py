@@ -1,6 +1,6 @@
 """What a deployment wants held: its targets, and what stands in when they are stuck. Pure; a step of planning."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from infermesh.names import Target, target_of
@@ -9,7 +9,7 @@ from infermesh.scheduler.model import Deployment, Held, State, Version, Worker
 
 @dataclass(slots=True)
 class Want:
-    """A version that `replicas` workers shall hold.
+    """A version that `replicas` workers shall hold: with `all_workers` as many as suit, which `count` finds out.
 
     `device` is the kind that it must run on, empty for any: the version's need comes before the deployment's. `failed`
     tells that some worker failed to load it and none has it ready; `stand_in` that it is no target itself. `placed`
@@ -21,6 +21,7 @@ class Want:
     stand_in: bool = False
     target: Target = field(init=False)
     device: str = field(init=False)
+    replicas: int = field(init=False)
     failed: bool = field(init=False, default=False)
     placed: int = field(init=False, default=0)
     ready: int = field(init=False, default=0)
@@ -29,11 +30,12 @@ class Want:
         self.target = target_of(self.deployment.id, self.version.number)
         needs = (self.version.device, self.deployment.device)
         self.device = next((device for device in needs if device not in ("", "any")), "")
+        self.replicas = self.deployment.replicas
 
-    @property
-    def replicas(self) -> int:
-        """How many workers shall hold it."""
-        return self.deployment.replicas
+    def count(self, workers: Iterable[Worker]) -> None:
+        """Makes `replicas` the number of workers that suit, at least one, if every one that suits shall hold it."""
+        if self.deployment.all_workers:
+            self.replicas = max(1, sum(self.stays_on(worker) for worker in workers))
 
     @property
     def settled(self) -> bool:
@@ -41,8 +43,10 @@ class Want:
         return self.ready > 0 and self.ready == self.placed
 
     def fits(self, worker: Worker) -> bool:
-        """Tells whether the worker's device and backends can run it."""
-        backend = self.version.backend
+        """Tells whether the worker is of its pool, and its device and backends can run it."""
+        backend, pool = self.version.backend, self.deployment.pool
+        if pool and worker.pool != pool:
+            return False
         return (not self.device or worker.device == self.device) and (not backend or backend in worker.backends)
 
     def stays_on(self, worker: Worker) -> bool:

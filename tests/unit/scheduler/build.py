@@ -34,6 +34,8 @@ def deployment(
     versions: Iterable[Version] | None = None,
     model: str = "m",
     replicas: int = 1,
+    all_workers: bool = False,
+    pool: str = "",
     device: str = "",
     aliases: Mapping[str, str] | None = None,
     generation: int = 1,
@@ -48,6 +50,8 @@ def deployment(
         versions={item.number: item for item in facts},
         aliases=aliases or {},
         replicas=replicas,
+        all_workers=all_workers,
+        pool=pool,
         device=device,
         generation=generation,
     )
@@ -72,12 +76,14 @@ def worker(
     *held: Held,
     memory: int = 16 * GIB,
     device: str = "cpu",
+    pool: str = "",
     draining: bool = False,
     backends: Iterable[str] = ("torch", "onnx"),
 ) -> Worker:
     return Worker(
         id=id,
         device=device,
+        pool=pool,
         memory=memory,
         held=held,
         backends=frozenset(backends),

@@ -40,6 +40,17 @@ def test_no_replicas_means_one() -> None:
     assert desired_of(message).deployments[0].replicas == 1
 
 
+def test_a_deployment_on_all_workers_of_a_pool() -> None:
+    message = DesiredState(deployments=[DesiredDeployment(deployment=Deployment(pool="x", all_workers=True))])
+    (only,) = desired_of(message).deployments
+    assert (only.pool, only.all_workers) == ("x", True)
+
+
+def test_a_workers_label_names_its_pool() -> None:
+    assert worker_of(Worker(name="workers/w1", labels={"pool": "x", "zone": "a"})).pool == "x"
+    assert worker_of(Worker(name="workers/w1")).pool == ""
+
+
 def test_an_alias_and_a_number_of_the_same_version_are_one_target_with_both_shares() -> None:
     targets = [ResolvedTarget(version=v, weight=w) for v, w in (("2", 90), ("1", 5), ("2", 5))]
     message = DesiredState(deployments=[DesiredDeployment(targets=targets)])

@@ -336,3 +336,59 @@ def test_a_plan_does_not_depend_on_the_order_in_which_things_are_told() -> None:
     forward = plan(desired(*wanted), workers, Spread())
     backward = plan(desired(*reversed(wanted)), [replace(w) for w in reversed(workers)], Spread())
     assert forward == backward
+
+
+def test_what_is_to_be_everywhere_is_on_every_worker_that_suits_and_on_each_that_comes() -> None:
+    wanted = deployment(all_workers=True, pool="x", device="cuda")
+    fleet = [
+        worker("a", pool="x", device="cuda"),
+        worker("b", pool="x"),
+        worker("c", device="cuda"),
+        worker("d", pool="x", device="cuda", draining=True),
+    ]
+    assert given(planned(wanted, *fleet)) == {"a": ["d/1"], "b": [], "c": [], "d": []}
+    fleet = [*carry_out(fleet, planned(wanted, *fleet)), worker("e", pool="x", device="cuda")]
+    assert given(planned(wanted, *fleet))["e"] == ["d/1"]
+
+
+def test_where_there_is_no_room_it_is_told_and_the_others_serve() -> None:
+    wanted = deployment(all_workers=True)
+    result = planned(wanted, worker("a"), worker("b", memory=GIB // 2), worker("c"))
+    assert given(result) == {"a": ["d/1"], "b": [], "c": ["d/1"]}
+    assert result.unplaced == (Unplaced("d", "1", 1, "needs 1.0 GiB, largest free is 512.0 MiB on worker b"),)
+
+
+def test_a_failure_keeps_it_from_workers_that_come_only_while_it_works_nowhere() -> None:
+    wanted, broken = deployment(all_workers=True), worker("a", held("d/1", State.FAILED))
+    assert given(planned(wanted, broken, worker("b"))) == {"a": ["d/1"], "b": []}
+    assert given(planned(wanted, broken, worker("b"), worker("c", *ready("d/1")))) == {
+        "a": ["d/1"],
+        "b": ["d/1"],
+        "c": ["d/1"],
+    }
+    assert given(planned(wanted, worker("b"))) == {"b": ["d/1"]}
+
+
+@pytest.mark.parametrize(
+    ("workers", "reason"),
+    [
+        ([worker("a", pool="y")], "no worker in pool 'x'"),
+        ([worker("a", pool="x", draining=True)], "every worker in pool 'x' is draining"),
+        ([worker("a", pool="x"), worker("b", device="cuda")], "needs cuda, no worker in pool 'x' has it"),
+        (
+            [worker("a", pool="x", device="cuda", backends=["onnx"])],
+            "needs backend 'torch', no worker in pool 'x' with cuda has it",
+        ),
+    ],
+)
+@pytest.mark.parametrize("all_workers", [False, True])
+def test_what_a_pool_lacks_is_told(workers: list[Worker], reason: str, all_workers: bool) -> None:
+    wanted = deployment(all_workers=all_workers, pool="x", device="cuda")
+    assert planned(wanted, *workers).unplaced == (Unplaced("d", "1", 1, reason),)
+
+
+def test_a_deployment_that_changes_its_pool_serves_in_the_old_one_until_the_new_one_does() -> None:
+    wanted = deployment(pool="x")
+    old, new = worker("a", *ready("d/1"), pool="y"), worker("b", pool="x")
+    assert given(planned(wanted, old, new)) == {"a": ["d/1"], "b": ["d/1"]}
+    assert given(planned(wanted, old, worker("b", *ready("d/1"), pool="x"))) == {"a": [], "b": ["d/1"]}

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infermesh.names import Target
 from infermesh.scheduler.ledger import charge
 from infermesh.scheduler.model import Assigned, Deployment, Desired, Held, Plan, State, TrafficTarget, Version, Worker
 from infermesh.scheduler.placement.base import PlacementPolicy
@@ -46,6 +48,8 @@ def desireds(draw: st.DrawFn) -> Desired:
                 targets=tuple(TrafficTarget(number) for number in draw(targets)),
                 versions=draw(versions),
                 replicas=draw(st.integers(1, 4)),
+                all_workers=draw(st.booleans()),
+                pool=draw(st.sampled_from(["", "", "x"])),
                 device=draw(DEVICES),
             )
             for id in ids
@@ -76,6 +80,7 @@ def fleets(draw: st.DrawFn, *, empty: bool = False) -> list[Worker]:
         Worker(
             id=f"w{number}",
             device=draw(st.sampled_from(["cpu", "cuda"])),
+            pool=draw(st.sampled_from(["x", "y"])),
             memory=draw(st.integers(0, 14)),
             held=() if empty else tuple(draw(st.lists(helds, max_size=4, unique_by=lambda held: held.target))),
             backends=frozenset(draw(st.sets(BACKENDS, min_size=1))),
@@ -97,6 +102,14 @@ def fresh(worker: Worker, result: Plan) -> Iterator[Assigned]:
 def want_of(desired: Desired, item: Assigned) -> Want:
     deployment = next(each for each in desired.deployments if each.id == item.deployment)
     return Want(deployment, deployment.versions[item.version])
+
+
+def wanted_copies(desired: Desired, deployment: Deployment, version: str, workers: list[Worker]) -> int:
+    """Returns how many workers shall hold a target."""
+    if not deployment.all_workers:
+        return deployment.replicas
+    want = want_of(desired, Assigned(deployment.id, version, ""))
+    return max(1, sum(want.fits(worker) and not worker.draining for worker in workers))
 
 
 @settings(max_examples=40)
@@ -161,7 +174,8 @@ def test_replicas_are_on_different_workers_and_never_too_many(
     for deployment in desired.deployments:
         for target in deployment.targets:
             key = (deployment.id, target.version)
-            assert copies[key] + missing.get(key, 0) == deployment.replicas
+            wanted = wanted_copies(desired, deployment, target.version, workers)
+            assert copies[key] + missing.get(key, 0) == wanted
 
 
 @settings(max_examples=40)
@@ -190,7 +204,7 @@ def test_what_serves_a_target_is_only_taken_away_for_surplus_or_once_replaced(
             }
             assert len(kept) >= min(1, len(ready))
             if ready - kept and not any(worker.draining for worker in workers) and deployment.device in ("", "any"):
-                assert len(kept) >= deployment.replicas or not all(
+                assert len(kept) >= wanted_copies(desired, deployment, target.version, workers) or not all(
                     want_of(desired, Assigned(deployment.id, target.version, digest)).fits(worker)
                     for worker in workers
                     if worker.id in ready
@@ -214,6 +228,7 @@ def test_planning_again_while_it_is_being_carried_out_changes_nothing(
             ),
             backends=worker.backends,
             draining=worker.draining,
+            pool=worker.pool,
         )
         for worker in workers
     ]
@@ -255,3 +270,38 @@ def test_a_lost_worker_moves_nothing_on_the_others(
     after = plan(desired, left, policy)
     for worker in left:
         assert set(before.assignments[worker.id]) <= set(after.assignments[worker.id])
+
+
+@settings(max_examples=40)
+@given(desireds(), fleets(empty=True), policies)
+def test_what_is_to_be_everywhere_comes_to_be_wherever_it_suits_and_has_room(
+    desired: Desired, workers: list[Worker], policy: PlacementPolicy
+) -> None:
+    roomy = [replace(worker, memory=0) for worker in workers]
+    for _ in range(6):
+        roomy = carry_out(roomy, plan(desired, roomy, policy))
+    for deployment in desired.deployments:
+        for target in deployment.targets:
+            want = want_of(desired, Assigned(deployment.id, target.version, ""))
+            suited = {worker.id for worker in roomy if want.stays_on(worker)}
+            holders = {worker.id for worker in roomy for held in worker.held if held.target == want.target}
+            if deployment.all_workers:
+                assert holders == suited
+
+
+@settings(max_examples=40)
+@given(desireds(), fleets(empty=True), policies, st.sets(st.integers(0, 3)))
+def test_what_leaves_serves_until_something_else_does(
+    desired: Desired, workers: list[Worker], policy: PlacementPolicy, leaving: set[int]
+) -> None:
+    """As many workers as one likes may leave, and new ones come, at any time: from the first copy on there is one."""
+    served: set[Target] = set()
+    for round in range(8):
+        if round == 4:
+            new = [replace(worker, id=f"n{worker.id}", held=(), draining=False) for worker in workers]
+            old = [replace(worker, draining=worker.draining or n in leaving) for n, worker in enumerate(workers)]
+            workers = [*old, *new]
+        workers = carry_out(workers, plan(desired, workers, policy))
+        now = {held.target for worker in workers for held in worker.held if held.state is State.READY}
+        assert served <= now
+        served = now

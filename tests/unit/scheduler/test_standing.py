@@ -71,3 +71,11 @@ def test_newest_first_by_number_not_by_text() -> None:
 
 def test_versions_that_nobody_has_are_there_too() -> None:
     assert standings(deployment(), {})["5"] == Standing("5")
+
+
+def test_what_no_longer_suits_serves_but_does_not_count() -> None:
+    wanted = deployment(pool="x")
+    workers = [worker("w1", *ready("d/1"), pool="y"), worker("w2", *ready("d/1"), pool="x")]
+    seen = survey(workers, Plan({"w1": assigned("d/1"), "w2": assigned("d/1")}))
+    standing = standings(wanted, seen["d"])["1"]
+    assert (standing.serving, standing.ready, standing.staying) == (("w1", "w2"), 2, 1)

@@ -70,3 +70,22 @@ def test_a_report_tells_of_targets_and_of_all_that_workers_have() -> None:
         VersionStatus(version="2", loading_replicas=1),
         VersionStatus(version="1", ready_replicas=2, routed=True),
     ]
+
+
+def test_on_all_workers_it_is_active_once_nothing_of_it_lacks_or_loads_anywhere() -> None:
+    wanted = deployment(all_workers=True)
+    assert status_of(wanted, stand(up("1", 3)), ()) == Status(Deployment.ACTIVE)
+    loading = Standing("1", serving=("w1",), ready=1, staying=1, loading=1, state=State.READY)
+    assert status_of(wanted, stand(loading), ()) == Status(
+        Deployment.DEPLOYING, "version 1 is ready on 1 of 2 workers, 1 loading"
+    )
+    assert status_of(wanted, stand(up("1", 2)), [Unplaced("d", "1", 1, "needs 2 GiB")]) == Status(
+        Deployment.DEGRADED, "version 1 is ready on 2 of 3 workers: needs 2 GiB"
+    )
+
+
+def test_on_all_workers_of_an_empty_pool_it_is_under_way_or_at_rest() -> None:
+    wanted = deployment(targets=["1", "2"], all_workers=True)
+    unplaced = [Unplaced("d", number, 1, "no worker is alive") for number in "12"]
+    assert status_of(wanted, {}, unplaced, unmanned=True) == Status(Deployment.DEPLOYING, "no worker is alive")
+    assert status_of(wanted, {}, unplaced, unmanned=True, awaited=True).state == Deployment.ACTIVE

@@ -44,10 +44,11 @@ def test_shares(targets: dict[str, int], up: str, expected: dict[str, int]) -> N
     [
         ({"2": 1}, "2", "2"),
         ({"2": 1}, "1", "1"),
-        ({"2": 1}, "", None),
+        # nobody answers for it yet: it is known all the same
+        ({"2": 1}, "", "2"),
         # another target answers for it rather than nobody
         ({"1": 5, "2": 5}, "1", "1"),
-        ({"1": 0, "2": 5}, "1", None),
+        ({"1": 0, "2": 5}, "1", "2"),
         # an alias of something that is not deployed answers only if it happens to be there
         ({"1": 1}, "1", None),
         ({"1": 1}, "13", None),
