@@ -15,21 +15,24 @@ from infermesh.loadgen.arrivals import Arrivals
 
 if TYPE_CHECKING:
     from infermesh.client import Client
+    from infermesh.loadgen.plan import Plan
 
 _PER_PROCESS: Final = 3_000  # calls a second that one event loop sends without being late
 _DIFFERENT: Final = 16  # random requests that are sent in turn
 
+Inputs = Annotated[
+    list[str] | None, typer.Argument(help="As for `infermesh infer`; default: random ones that fit the signature.")
+]
+Shape = Annotated[
+    Arrivals, typer.Option(help="bursty: gamma gaps, CV 4; closed: each caller waits for its answer, --rate is moot.")
+]
+
 
 def bench(
     deployment: Annotated[str, typer.Argument(help="Deployment id.")],
-    inputs: Annotated[
-        list[str] | None, typer.Argument(help="As for `infermesh infer`; default: random ones that fit the signature.")
-    ] = None,
+    inputs: Inputs = None,
     rate: Annotated[float, typer.Option("--rate", "-r", help="Calls per second.", min=0.001)] = 100.0,
-    arrivals: Annotated[
-        Arrivals,
-        typer.Option(help="bursty: gamma gaps, CV 4; closed: each caller waits for its answer, --rate is moot."),
-    ] = Arrivals.poisson,
+    arrivals: Shape = Arrivals.poisson,
     duration: Annotated[float, typer.Option("--duration", "-d", help="Seconds.", min=0.1)] = 10.0,
     in_flight: Annotated[int, typer.Option(help="Most calls under way; closed: callers.", min=1)] = 1_000,
     connections: Annotated[int, typer.Option(help="Connections, used in turn.", min=1)] = 4,
@@ -52,9 +55,7 @@ def bench(
     """
     files = Files(csv, json, plot)
     files.check()
-    from infermesh.loadgen.children import run
     from infermesh.loadgen.plan import Plan
-    from infermesh.loadgen.report import report
 
     with connected(address, home, timeout) as client:
         messages = requests(client, deployment, inputs or [], version=version, batch=batch, seed=seed)
@@ -62,7 +63,14 @@ def bench(
         address=find_address(address, home), messages=messages, arrivals=arrivals, rate=rate, duration=duration,
         in_flight=in_flight, connections=connections, timeout=timeout, slo=slo / 1e3, seed=seed,
     )  # fmt: skip
-    recording = run(plan, processes or needed(plan.arrivals, rate))
+    _measure(plan, processes or needed(plan.arrivals, rate), files, output)
+
+
+def _measure(plan: "Plan", processes: int, files: Files, output: Format) -> None:
+    from infermesh.loadgen.children import run
+    from infermesh.loadgen.report import report
+
+    recording = run(plan, processes)
     figures = report(plan, recording)
     show(figures, output)
     files.write(figures, recording)

@@ -15,25 +15,27 @@ from infermesh.cli.tensor_args import parse_specs, read_sample
 if TYPE_CHECKING:
     from infermesh.v1 import model_pb2
 
+Samples = Annotated[
+    list[Path] | None,
+    typer.Option(help="Golden sample: .npz with the inputs and expected outputs by tensor name.", exists=True),
+]
+Inputs = Annotated[
+    list[str] | None, typer.Option("--input", help="Input tensor as name:FP32[-1,4], if the file does not say.")
+]
+Outputs = Annotated[list[str] | None, typer.Option("--output-tensor", help="Output tensor, likewise.")]
+MaxBatchSize = Annotated[int | None, typer.Option(help="Most rows of one execution; 0: no batch dimension.", min=0)]
+Decoupled = Annotated[bool, typer.Option("--decoupled", help="A request may have any number of responses: a stream.")]
+
 
 def push(
     files: Annotated[list[Path], typer.Argument(help="The model's file, its files, or its folder.", exists=True)],
     name: Annotated[str, typer.Option("--name", "-n", help="Model id; default: the name of the file.")] = "",
     backend: Annotated[str, typer.Option(help="torch, onnx or python; default: by the file's suffix.")] = "",
-    sample: Annotated[
-        list[Path] | None,
-        typer.Option(help="Golden sample: .npz with the inputs and expected outputs by tensor name.", exists=True),
-    ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="Input tensor as name:FP32[-1,4], if the file does not say.")
-    ] = None,
-    outputs: Annotated[list[str] | None, typer.Option("--output-tensor", help="Output tensor, likewise.")] = None,
-    max_batch_size: Annotated[
-        int | None, typer.Option(help="Most rows of one execution; 0: no batch dimension.", min=0)
-    ] = None,
-    decoupled: Annotated[
-        bool, typer.Option("--decoupled", help="A request may have any number of responses: a stream.")
-    ] = False,
+    sample: Samples = None,
+    inputs: Inputs = None,
+    outputs: Outputs = None,
+    max_batch_size: MaxBatchSize = None,
+    decoupled: Decoupled = False,
     device: Annotated[str, typer.Option(help="Device it needs: any, cpu, cuda, mps or xpu.")] = "",
     label: Annotated[list[str] | None, typer.Option(help="Label as key=value.")] = None,
     option: Annotated[list[str] | None, typer.Option(help="Option of the backend as key=value.")] = None,

@@ -20,17 +20,18 @@ from infermesh.simulation.arrivals import requests, zipf
 from infermesh.simulation.curves import parse
 from infermesh.simulation.trace import read
 
+Trace = Annotated[
+    Path | None, typer.Option(help="CSV with columns seconds, model, rows, deadline_ms, priority; default: made up.")
+]
+Load = Annotated[float, typer.Option(min=0.01, help="Rate of arrivals as a share of what the workers can do.")]
+Stalls = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of executions that take ten times as long.")]
+
 
 def simulate(
-    trace: Annotated[
-        Path | None,
-        typer.Option(help="CSV with columns seconds, model, rows, deadline_ms, priority; default: made up."),
-    ] = None,
+    trace: Trace = None,
     workers: Annotated[int, typer.Option(min=1, max=1000, help="Workers, each with one core and every model.")] = 1,
     policy: Annotated[str, typer.Option(help="Balancing policy.")] = "least_load",
-    load: Annotated[
-        float, typer.Option(min=0.01, help="Rate of arrivals as a share of what the workers can do.")
-    ] = 0.8,
+    load: Load = 0.8,
     arrivals: Annotated[Shape, typer.Option(help="Shape of the arrivals.")] = Shape.poisson,
     seconds: Annotated[float, typer.Option(min=0.1, help="Length of the trace that is made up.")] = 10.0,
     models: Annotated[int, typer.Option(min=1, help="Models, with popularities by Zipf's law.")] = 1,
@@ -39,9 +40,7 @@ def simulate(
     max_batch: Annotated[int, typer.Option(min=1, help="Most rows of a batch.")] = 16,
     slow: Annotated[float, typer.Option(min=0.01, help="How many times as long the last worker takes.")] = 1.0,
     noise: Annotated[float, typer.Option(min=0.0, help="Deviation of execution times, as a share.")] = 0.03,
-    stalls: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Share of executions that take ten times as long.")
-    ] = 1e-4,
+    stalls: Stalls = 1e-4,
     seed: Annotated[int, typer.Option(help="Same seed, same digest.")] = 0,
     output: Output = Format.table,
 ) -> None:

@@ -53,12 +53,14 @@ class CatalogCalls:
         names.check_id("model", model)
         local = await asyncio.to_thread(list_files, files)
         limit = 0 if decoupled and max_batch_size is None else max_batch_size
-        content = (local, backend, signature, samples, limit, dict(options or {}))
-        draft = await asyncio.to_thread(draft_version, *content)
+        draft = await asyncio.to_thread(draft_version, local, backend, signature, samples, limit, dict(options or {}))
         draft.decoupled = decoupled
         draft.device, draft.memory_bytes = device, memory_bytes
         draft.labels.update(labels or {})
         draft.files.extend(await self._upload(local, progress))
+        return await self._create(model, draft)
+
+    async def _create(self, model: str, draft: model_pb2.ModelVersion) -> model_pb2.ModelVersion:
         request = model_service_pb2.CreateModelVersionRequest(
             parent=names.model_name(model), version=draft, request_id=str(uuid.uuid4()), create_model=True
         )
