@@ -58,9 +58,9 @@ class CatalogCalls:
         draft.device, draft.memory_bytes = device, memory_bytes
         draft.labels.update(labels or {})
         draft.files.extend(await self._upload(local, progress))
-        return await self._create(model, draft)
+        return await self._create_version(model, draft)
 
-    async def _create(self, model: str, draft: model_pb2.ModelVersion) -> model_pb2.ModelVersion:
+    async def _create_version(self, model: str, draft: model_pb2.ModelVersion) -> model_pb2.ModelVersion:
         request = model_service_pb2.CreateModelVersionRequest(
             parent=names.model_name(model), version=draft, request_id=str(uuid.uuid4()), create_model=True
         )
