@@ -8,6 +8,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -25,10 +26,12 @@ from infermesh.gateway.frontends import TABLE
 from infermesh.gateway.frontends.base import Parts
 from infermesh.gateway.last_known import LastKnown
 from infermesh.gateway.lifespan import live
+from infermesh.gateway.streams import GrpcServeStream
 from infermesh.gateway.watch import subscription
 from infermesh.mesh.channel import connect
 from infermesh.mesh.health import Health
 from infermesh.mesh.telemetry import Telemetry
+from infermesh.mesh.tls import Certificates, mutual
 
 _LOOK_AGAIN: Final = 0.05
 
@@ -58,8 +61,9 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
     telemetry = Telemetry("gateway", config.process.telemetry)
     async with contextlib.AsyncExitStack() as exits:
         exits.callback(telemetry.stop)
-        registry = await exits.enter_async_context(connect(config.registry))
-        scheduler = await exits.enter_async_context(connect(config.scheduler))
+        certificates = mutual(config.process.tls)
+        registry = await exits.enter_async_context(connect(config.registry, certificates))
+        scheduler = await exits.enter_async_context(connect(config.scheduler, certificates))
         name = config.name or f"{socket.gethostname()}-{os.getpid()}"
         core = Core(
             gateway=name,
@@ -67,9 +71,10 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
             registry=metrics,
             tracer=telemetry.tracer,
             limits=config.dispatch_limits,
+            connect=partial(GrpcServeStream, certificates=certificates),
             last_known=LastKnown(Path(config.state)) if config.state else None,
         )
-        workers = Ways()
+        workers = Ways(certificates)
         exits.push_async_callback(workers.close)
         await core.start()
         exits.push_async_callback(core.stop)
@@ -87,13 +92,14 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
 class Ways:
     """Channels by address, dialled when first asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificates: Certificates | None) -> None:
+        self._certificates = certificates
         self._channels: dict[str, grpc.aio.Channel] = {}
 
     def __call__(self, address: str) -> grpc.aio.Channel:
         """Returns the channel to an address (host:port)."""
         if address not in self._channels:
-            self._channels[address] = connect(address)
+            self._channels[address] = connect(address, self._certificates)
         return self._channels[address]
 
     async def close(self) -> None:

@@ -9,6 +9,7 @@ import grpc.aio
 from infermesh.errors import MeshError, WorkerLost
 from infermesh.mesh.channel import connect
 from infermesh.mesh.status import from_rpc_error
+from infermesh.mesh.tls import Certificates
 from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
 from infermesh.v1.worker_service_pb2_grpc import WorkerServiceStub
 
@@ -44,9 +45,9 @@ class Connect(Protocol):
 class GrpcServeStream:
     """A stream over a channel of its own: what one connection went through must not slow the next one's coming."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, certificates: Certificates | None = None) -> None:
         self._address = address
-        self._channel = connect(address)
+        self._channel = connect(address, certificates)
         self._call: Any = WorkerServiceStub(self._channel).Serve()  # type: ignore[no-untyped-call]
 
     async def read(self) -> ResultBundle:

@@ -3,8 +3,10 @@
 import json
 from typing import Any, Final
 
-import grpc
 import grpc.aio
+
+from infermesh.mesh.secure_channel import SecureChannel
+from infermesh.mesh.tls import Certificates
 
 OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_send_message_length", -1),
@@ -27,6 +29,11 @@ OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 )
 
 
-def connect(address: str) -> grpc.aio.Channel:
-    """Returns a channel to `address` (host:port, or any gRPC target). Does not block; connects when used."""
-    return grpc.aio.insecure_channel(address, options=OPTIONS)
+def connect(address: str, certificates: Certificates | None = None) -> grpc.aio.Channel:
+    """Returns a channel to `address` (host:port, or any gRPC target). Does not block; connects when used.
+
+    With `certificates` it speaks TLS; those renewed on disk are used for calls that begin later.
+    """
+    if certificates is None:
+        return grpc.aio.insecure_channel(address, options=OPTIONS)
+    return SecureChannel(address, OPTIONS, certificates)

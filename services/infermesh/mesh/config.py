@@ -46,6 +46,18 @@ class DrainConfig:
 
 
 @dataclass(frozen=True)
+class TlsConfig:
+    """Mutual TLS of everything that members of the mesh say to each other; without files it is plaintext."""
+
+    cert: Annotated[str, "PEM file: this process' certificate, which it shows as server and as client"] = ""
+    key: Annotated[str, "PEM file: the certificate's key"] = ""
+    ca: Annotated[str, "PEM file: the authority that the others' certificates must be from"] = ""
+    server_name: Annotated[
+        str, "name that a server's certificate must carry, whatever address was dialled; empty: the dialled one"
+    ] = "infermesh"
+
+
+@dataclass(frozen=True)
 class ProcessConfig:
     """Settings of every process."""
 
@@ -55,6 +67,7 @@ class ProcessConfig:
     log: LogConfig = field(default_factory=LogConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     drain: DrainConfig = field(default_factory=DrainConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
 
 
 @dataclass(frozen=True)

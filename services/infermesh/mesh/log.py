@@ -25,6 +25,7 @@ def configure(room: str, level: str) -> None:
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=max(_LEVELS[level], logging.WARNING), handlers=[_Forward()], force=True)
+    logging.getLogger("infermesh").setLevel(_LEVELS[level])
 
 
 def _add_room(room: str) -> Any:

@@ -18,7 +18,7 @@ import uvloop
 from opentelemetry.trace import Tracer
 
 from infermesh.errors import ConfigError
-from infermesh.mesh import health, log, metrics, server
+from infermesh.mesh import health, log, metrics, server, tls
 from infermesh.mesh.config import ProcessConfig
 from infermesh.mesh.interceptors import ObserveInterceptor
 from infermesh.mesh.telemetry import Telemetry
@@ -28,13 +28,15 @@ class Process:
     """What a room needs of its process; an async context manager.
 
     `health` begins as NOT_SERVING; `metrics` is this process' own registry; `tracer` records spans when an endpoint is
-    configured. Entering raises ConfigError if an address can't be bound.
+    configured; `certificates` are what this process shows the others, None where the mesh speaks plaintext. Entering
+    raises ConfigError if an address can't be bound, making one if the certificates are not good.
     """
 
     def __init__(self, room: str, config: ProcessConfig) -> None:
         log.configure(room, config.log.level)
         self._room = room
         self._config = config
+        self.certificates = tls.mutual(config.tls)
         self._log = structlog.get_logger("infermesh.process")
         self._stop = asyncio.Event()
         self._telemetry = Telemetry(room, config.telemetry)
@@ -44,16 +46,19 @@ class Process:
         self.metrics = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.metrics)
         prometheus_client.PlatformCollector(registry=self.metrics)
+        self._rpc_seconds = metrics.rpc_seconds(self.metrics)
 
     @property
     def tracer(self) -> Tracer:
         """The tracer of this process."""
         return self._telemetry.tracer
 
-    def create_server(self, options: Sequence[tuple[str, Any]] = ()) -> grpc.aio.Server:
+    def create_server(
+        self, options: Sequence[tuple[str, Any]] = (), interceptors: Sequence[grpc.aio.ServerInterceptor] = ()
+    ) -> grpc.aio.Server:
         """Returns a gRPC server whose calls are timed, traced and end with rich statuses; see `server.bind`."""
-        observe = ObserveInterceptor(metrics.rpc_seconds(self.metrics), self.tracer)
-        return server.create_server([observe], options)
+        observe = ObserveInterceptor(self._rpc_seconds, self.tracer)
+        return server.create_server([observe, *interceptors], options)
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()

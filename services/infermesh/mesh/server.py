@@ -8,6 +8,7 @@ import grpc.aio
 
 from infermesh.errors import ConfigError
 from infermesh.mesh.interceptors import ErrorInterceptor
+from infermesh.mesh.tls import Certificates, server_credentials
 
 OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.max_send_message_length", -1),
@@ -32,11 +33,17 @@ def create_server(
     return grpc.aio.server(interceptors=(*interceptors, ErrorInterceptor()), options=(*OPTIONS, *options))
 
 
-async def bind(server: grpc.aio.Server, listen: str) -> str:
-    """Binds and starts the server; returns the address (host:port) that it got. Raises ConfigError if it is taken."""
+async def bind(server: grpc.aio.Server, listen: str, certificates: Certificates | None = None) -> str:
+    """Binds and starts the server; returns the address (host:port) that it got. Raises ConfigError if it is taken.
+
+    With `certificates` it speaks TLS, and to clients that show a certificate only.
+    """
     host, _, _ = listen.rpartition(":")
     try:
-        port = server.add_insecure_port(listen)
+        if certificates is None:
+            port = server.add_insecure_port(listen)
+        else:
+            port = server.add_secure_port(listen, server_credentials(certificates))
     except RuntimeError as error:
         raise ConfigError(f"listen: can't bind {listen}: is it taken? Choose another, or port 0 for any") from error
     if not port:

@@ -91,7 +91,7 @@ async def serve(
     server: grpc.aio.Server, config: RegistryConfig, process: Process, changes: Changes, uploads: Uploads
 ) -> None:
     """Serves until the process is told to stop; calls under way then finish, watchers are sent away."""
-    await process.ready(grpc=await bind(server, config.listen))
+    await process.ready(grpc=await bind(server, config.listen, process.certificates))
     async with asyncio.TaskGroup() as tasks:
         sweeper = tasks.create_task(uploads.sweep_forever(SystemClock(), config.uploads.sweep_interval))
         await process.until_stopped()

@@ -58,9 +58,9 @@ async def main(argv: Sequence[str]) -> None:
         work = servicer.WorkerServicer(serving, clock, process.tracer)
         servicer.add_to_server(work, server)
         oip_servicer.add_to_server(oip_servicer.InferenceServicer(serving, clock), server)
-        address = await bind(server, config.listen)
-        registry = await stack.enter_async_context(connect(config.registry))
-        scheduler = await stack.enter_async_context(connect(config.scheduler))
+        address = await bind(server, config.listen, process.certificates)
+        registry = await stack.enter_async_context(connect(config.registry, process.certificates))
+        scheduler = await stack.enter_async_context(connect(config.scheduler, process.certificates))
         # a CPU stays one, whatever else is in the machine: there is no need to ask torch again
         watch = DeviceWatch(info, partial(device.refreshed, info) if info.kind == "cpu" else detect, clock)
         known = LastKnown(Path(config.cache) / "last-known")
