@@ -212,6 +212,17 @@ def network_policy() -> Schema:
     )
 
 
+def tls() -> Schema:
+    """Returns the schema of where certificates are from."""
+    hours: Schema = {"type": "string", "pattern": "^[0-9]+h$"}
+    issuer = closed(name=TEXT, kind=TEXT, group=TEXT)
+    return closed(
+        existingSecret=SECRET_NAME,
+        certManager=closed(enabled=BOOL, issuerRef=issuer, duration=hours, renewBefore=hours),
+        front=closed(existingSecret=SECRET_NAME, clientAuthority=BOOL),
+    )
+
+
 def values() -> Schema:
     """Returns the schema of the chart's values."""
     cut = {"anyOf": [{"const": ""}, {"type": "string", "pattern": NAME}]}
@@ -229,6 +240,7 @@ def values() -> Schema:
         scheduler=component("scheduler"),
         worker=component("worker"),
         pools=pools(),
+        tls=tls(),
         monitoring=closed(
             serviceMonitor=closed(
                 enabled=BOOL, interval={"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}, labels=TEXTS

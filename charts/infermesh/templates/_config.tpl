@@ -12,6 +12,12 @@ computes are absent from the schema of `config`, so each setting has one owner.
 {{- define "infermesh.config.process" -}}
 health_listen: 0.0.0.0:8086
 metrics_listen: 0.0.0.0:9090
+{{- if include "infermesh.tlsSecret" . }}
+tls:
+  cert: /etc/infermesh-tls/tls.crt
+  key: /etc/infermesh-tls/tls.key
+  ca: /etc/infermesh-tls/ca.crt
+{{- end }}
 {{- end }}
 
 {{- define "infermesh.config.gateway" -}}
@@ -19,6 +25,16 @@ listen: 0.0.0.0:8080
 scheduler: {{ include "infermesh.fullname" .root }}-scheduler:8301
 registry: {{ include "infermesh.fullname" .root }}-registry:8302
 state: /var/lib/infermesh
+{{- with .root.Values.tls.front }}
+{{- if .existingSecret }}
+front_tls:
+  cert: /etc/infermesh-front-tls/tls.crt
+  key: /etc/infermesh-front-tls/tls.key
+  {{- if .clientAuthority }}
+  client_ca: /etc/infermesh-front-tls/ca.crt
+  {{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "infermesh.config.registry" -}}

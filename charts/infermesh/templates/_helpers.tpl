@@ -69,7 +69,13 @@ labels:
 
 {{/* What load balancers before the public port are told that it speaks. */}}
 {{- define "infermesh.frontProtocol" -}}
-kubernetes.io/h2c
+{{- if .Values.tls.front.existingSecret }}https{{ else }}kubernetes.io/h2c{{ end }}
+{{- end }}
+
+{{/* Name of the Secret with the component's certificate for the mesh; empty without TLS. */}}
+{{- define "infermesh.tlsSecret" -}}
+{{- $tls := .root.Values.tls -}}
+{{- if $tls.certManager.enabled }}{{ include "infermesh.objectName" . }}-tls{{ else }}{{ $tls.existingSecret }}{{ end }}
 {{- end }}
 
 {{/* Not empty if some pool is scaled in this way; takes a list: root, mode. */}}

@@ -118,3 +118,31 @@ spec:
       interval: {{ $monitor.interval }}
 {{- end }}
 {{- end }}
+
+{{/* A certificate of the component's own. Each carries the name that all members of the mesh expect of each other. */}}
+{{- define "infermesh.certificate" -}}
+{{- with .root.Values.tls.certManager }}
+{{- if .enabled }}
+apiVersion: cert-manager.io/v1
+kind: Certificate
+metadata:
+  {{- include "infermesh.metadata" $ | nindent 2 }}
+spec:
+  secretName: {{ include "infermesh.tlsSecret" $ }}
+  commonName: {{ include "infermesh.objectName" $ }}
+  dnsNames:
+    - infermesh
+    - {{ include "infermesh.objectName" $ }}
+    - {{ include "infermesh.objectName" $ }}.{{ $.root.Release.Namespace }}.svc
+  usages: [digital signature, key encipherment, server auth, client auth]
+  duration: {{ .duration }}
+  renewBefore: {{ .renewBefore }}
+  privateKey:
+    algorithm: ECDSA
+    size: 256
+    rotationPolicy: Always
+  issuerRef:
+    {{- toYaml .issuerRef | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- end }}

@@ -69,6 +69,12 @@ volumes:
       name: {{ include "infermesh.objectName" . }}
   - name: tmp
     emptyDir: {}
+  {{- with include "infermesh.tlsSecret" . }}
+  - name: tls
+    secret:
+      secretName: {{ . }}
+      defaultMode: 0440
+  {{- end }}
   {{- range list .own.volumes .values.extraVolumes }}
   {{- with . }}
   {{- toYaml . | nindent 2 }}
@@ -121,6 +127,11 @@ volumeMounts:
     readOnly: true
   - name: tmp
     mountPath: /tmp
+  {{- if include "infermesh.tlsSecret" . }}
+  - name: tls
+    mountPath: /etc/infermesh-tls
+    readOnly: true
+  {{- end }}
   {{- range list .own.volumeMounts .values.extraVolumeMounts }}
   {{- with . }}
   {{- toYaml . | nindent 2 }}
