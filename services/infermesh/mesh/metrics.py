@@ -81,6 +81,29 @@ def worker_memory_free() -> GaugeMetricFamily:
     return GaugeMetricFamily("infermesh_worker_memory_free_bytes", "Memory that is free.", labels=["device"])
 
 
+class PoolMetrics:
+    """What the scheduler sees of each pool of workers, and wants of it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"infermesh_pool_{name}", text, ["pool"], registry=registry)
+
+        self.workers = gauge("workers", "Workers of a pool that are alive and stay.")
+        self.desired = gauge("desired_workers", "Workers that a pool should have, where the scheduler knows.")
+        self.waiting_rows = gauge("waiting_rows", "Rows that wait in gateways for a pool.")
+        self.busy = gauge("busy_workers", "Workers of a pool that the calls under way would fill.")
+        self.wait_seconds = gauge("wait_seconds", "Time that a call would wait for a worker of a pool.")
+        self.active = gauge("active", "1 while a pool must not be without workers.")
+        self.errors = Counter(
+            "infermesh_pool_scaling_errors", "Failed tries to scale a pool.", ["pool"], registry=registry
+        )
+
+    def clear(self) -> None:
+        """Forgets the levels: somebody else knows them now."""
+        for gauge in (self.workers, self.desired, self.waiting_rows, self.busy, self.wait_seconds, self.active):
+            gauge.clear()
+
+
 class SchedulerMetrics:
     """What the scheduler counts."""
 
@@ -100,6 +123,11 @@ class SchedulerMetrics:
         )
         self.registry_connected = Gauge(
             "infermesh_scheduler_registry_connected", "1 while the registry is heard.", registry=registry
+        )
+        self.pools = PoolMetrics(registry)
+        self.leader = Gauge("infermesh_scheduler_leader", "1 while this scheduler leads.", registry=registry)
+        self.leader_transitions = Counter(
+            "infermesh_scheduler_leader_transitions", "Times this scheduler came to lead.", registry=registry
         )
 
 

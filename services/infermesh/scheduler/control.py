@@ -61,6 +61,11 @@ class Control:
         self.routes: RouteSnapshot | None = None
         self.reports: Sequence[DeploymentReport] = ()
 
+    @property
+    def deployments(self) -> Mapping[str, Deployment]:
+        """What was wanted when the plan was made, by id."""
+        return self._deployments
+
     def want(self, desired: Desired) -> None:
         """Takes in what is wanted now."""
         self._desired = remember(self._desired or Desired(), desired)
