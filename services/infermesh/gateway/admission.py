@@ -24,6 +24,9 @@ class Limits:
     max_waiting_bytes: Annotated[int, _FROM_1, "bytes of requests that may wait for workers, over all models"] = 1 << 30
     max_unread_bytes: Annotated[int, _FROM_1, "bytes of responses that a stream's reader may be behind"] = 8 << 20
     hold: Annotated[float, _FROM_0, "seconds that a call is held while the workers of its model are away"] = 5.0
+    cold_start: Annotated[
+        float, _FROM_0, "seconds that a call is held while the pool of its model grows from nothing"
+    ] = 120.0
     settle: Annotated[
         float, _FROM_0, "seconds that workers which a restarted scheduler doesn't know yet are trusted"
     ] = 10.0

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from infermesh.errors import MeshError, NotReady, QueryOfDeath, RunnerDied
+from infermesh.errors import MeshError, QueryOfDeath, RunnerDied
 from infermesh.gateway import admission
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
@@ -22,6 +22,7 @@ from infermesh.gateway.singleflight import SingleFlight
 from infermesh.gateway.stats import OK, TargetStats, now_seconds
 from infermesh.gateway.targets import TargetState
 from infermesh.gateway.tracing import Tracing
+from infermesh.gateway.unrouted import Unrouted
 from infermesh.v1.worker_service_pb2 import Suspicion, WorkItem
 
 _PAUSE: Final = 0.05  # seconds before a call goes to a worker that has failed it, times the attempts
@@ -32,7 +33,8 @@ class Dispatcher:
 
     A call goes out at once if a worker has credit for it. If not, it waits in its target's queue. If no worker of the
     target can be reached it waits as well, but for `Limits.hold` seconds only, counted from when the last of them was
-    lost. If the routes have just lost what it names, it is parked as long for new routes.
+    lost. If the routes have just lost what it names, it is parked as long for new routes; if they say that its pool may
+    grow from nothing, it is held for that.
 
     Belongs to the event loop in which it is made; nothing in it blocks or awaits.
     """
@@ -48,10 +50,10 @@ class Dispatcher:
         self._tracing = tracing
         self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
         self._parking = Parking(self._loop)
+        self._unrouted = Unrouted(self._loop, routes, directory, self._parking, limits, self._resume)
         self._holds = Holds(self._loop, limits.hold)
         self._quarantines = Quarantines(self._parking, self._resume, limits)
         self._retries = Retries(limits, self._loop.time())
-        self._began = self._loop.time()
         self._flights = SingleFlight(self._resume, limits, directory.tally)
         self._arrived = 0
         self._stopped = False
@@ -87,7 +89,7 @@ class Dispatcher:
     def in_flight(self) -> int:
         """Returns the calls that have begun and not ended."""
         waiting = sum(target.waiting() for target in self._directory)
-        return waiting + len(self._parking) + sum(len(link.calls) for link in self._fleet)
+        return waiting + len(self._parking) + len(self._unrouted) + sum(len(link.calls) for link in self._fleet)
 
     def _begin(self, pending: Pending) -> None:
         call = pending.call
@@ -109,7 +111,7 @@ class Dispatcher:
         try:
             name = self._routes.resolve(call.deployment, call.version)
         except MeshError as error:
-            self._unroutable(pending, error)
+            self._unrouted.take(pending, error)
         else:
             target = self._directory[name]
             if target.special and pending.kind == WorkItem.INFER:
@@ -155,16 +157,6 @@ class Dispatcher:
         else:
             target.queue.push(pending)
 
-    def _unroutable(self, pending: Pending, error: MeshError) -> None:
-        """Parks the call if its model was there a moment ago, or the routes are still to come, else ends it."""
-        known = self._routes.snapshot is not None
-        since = self._directory.lost_at(pending.call.deployment) if known else self._began
-        left = since + self._limits.hold - self._loop.time()
-        if isinstance(error, NotReady) and left > 0 and len(self._parking) < self._limits.max_queue:
-            self._parking.park(pending, left, lambda: pending.fail(error))
-        else:
-            pending.fail(error)
-
     def withdraw(self, pending: Pending) -> None:
         """Takes a call out of wherever it is."""
         target = pending.target
@@ -176,6 +168,7 @@ class Dispatcher:
                 self.freed(target)
         else:
             self._parking.leave(pending)
+            self._unrouted.leave(pending)
 
     def ended(self, pending: Pending, code: str, queue_us: int, compute_us: int) -> None:
         """Counts a call that has ended."""
@@ -287,11 +280,12 @@ class Dispatcher:
                 self._route(pending)
         for pending in self._parking.clear():
             self._resume(pending)
+        self._unrouted.look()
 
     def stop(self) -> None:
         """Ends every call that is still under way; later ones are refused."""
         self._stopped = True
-        left = [*self._fleet.stop(), *self._parking.clear()]
+        left = [*self._fleet.stop(), *self._parking.clear(), *self._unrouted.clear()]
         for target in self._directory:
             target.stop_hold()
             left += target.drain()

@@ -75,6 +75,15 @@ class Route:
         known = [v.load_seconds for v in self.message.versions]
         return (version.load_seconds if version else 0) or max(known, default=0) or _RETRY_AFTER
 
+    def awaited(self, version: str) -> VersionRoute | None:
+        """Returns what calls to `version` (empty, a number or an alias) are held for; None if they aren't."""
+        message = self.message
+        if not message.awaited or message.state == Deployment.FAILED or version in self.names:
+            return None
+        first = max(message.traffic, key=lambda share: share.weight, default=None)
+        number = message.aliases.get(version, version) or (first.version if first is not None else "")
+        return self.versions.get(number)
+
     def refusal(self, version: str) -> MeshError:
         """Returns why no call can go to `version` (empty, a number or an alias), which is not in `names`."""
         if not version:
@@ -154,6 +163,15 @@ class RouteTable:
         if name is None:
             raise route.refusal(version)
         return route.versions[self.targets[name].version]
+
+    def description(self, deployment: str, version: str) -> VersionRoute:
+        """Returns what `version` does; while calls are held until something answers, what they are held for.
+
+        Raises what `version` raises.
+        """
+        route = self.routes.get(deployment)
+        awaited = route.awaited(version) if route is not None else None
+        return awaited or self.version(deployment, version)
 
     def lacks(self, name: str) -> bool:
         """Tells whether a target's version is not deployed any more, rather than on no worker for now."""

@@ -101,11 +101,11 @@ class OipGrpcFrontend:
         return pb.ModelReadyResponse(ready=True)
 
     async def _model_metadata(self, request: pb.ModelMetadataRequest, context: Context) -> pb.ModelMetadataResponse:
-        found = self._routes.version(request.name, request.version)
+        found = self._routes.description(request.name, request.version)
         return describe.metadata(self._routes.deployment(request.name), found)
 
     async def _model_config(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:
-        found = self._routes.version(request.name, request.version)
+        found = self._routes.description(request.name, request.version)
         return pb.ModelConfigResponse(config=describe.model_config(self._routes.deployment(request.name), found))
 
     async def _model_statistics(

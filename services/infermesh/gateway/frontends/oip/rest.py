@@ -75,7 +75,7 @@ class OipRestFrontend:
         model, number = _names(request)
         header = request.headers.get(rest_codec.HEADER)
         if header == "0" and body:
-            signature = self._table.version(model, number).signature
+            signature = self._table.description(model, number).signature
             message, wish = rest_codec.read_raw(model, number, signature, body)
         else:
             message, wish = rest_codec.read(model, number, *rest_codec.split(body, header))
@@ -111,12 +111,12 @@ class OipRestFrontend:
 
     async def _metadata(self, request: Request, body: bytes) -> Response:
         model, number = _names(request)
-        found = self._table.version(model, number)
+        found = self._table.description(model, number)
         return to_json(plain.to_plain(describe.metadata(self._table.deployment(model), found)))
 
     async def _config(self, request: Request, body: bytes) -> Response:
         model, number = _names(request)
-        found = self._table.version(model, number)
+        found = self._table.description(model, number)
         return to_json(plain.to_plain(describe.model_config(self._table.deployment(model), found)))
 
     async def _stats(self, request: Request, body: bytes) -> Response:
