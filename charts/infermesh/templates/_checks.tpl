@@ -5,6 +5,9 @@
 {{- include "infermesh.check.grace" (list . $key) -}}
 {{- include "infermesh.check.autoscaling" (list . $key) -}}
 {{- include "infermesh.check.labels" (list . $key) -}}
+{{- if and (has (toString .values.strategy.maxSurge) (list "0" "0%")) (has (toString .values.strategy.maxUnavailable) (list "0" "0%")) -}}
+{{- fail (printf "%s.strategy: expected maxSurge or maxUnavailable above 0, or no pod could ever be replaced" $key) -}}
+{{- end -}}
 {{- if and .values.pdb.enabled (eq (kindIs "invalid" .values.pdb.minAvailable) (kindIs "invalid" .values.pdb.maxUnavailable)) -}}
 {{- fail (printf "%s.pdb: expected one of minAvailable and maxUnavailable, and null for the other" $key) -}}
 {{- end -}}

@@ -5,8 +5,9 @@ computes are absent from the schema of `config`, so each setting has one owner.
 
 {{- define "infermesh.config" -}}
 {{- $computed := include (printf "infermesh.config.%s" .component) . | fromYaml -}}
-{{- $computed = mergeOverwrite $computed (include "infermesh.config.process" . | fromYaml) -}}
-{{- mergeOverwrite $computed (deepCopy .values.config) | toYaml -}}
+{{- include "infermesh.overlay" (list $computed (include "infermesh.config.process" . | fromYaml)) -}}
+{{- include "infermesh.overlay" (list $computed .values.config) -}}
+{{- toYaml $computed -}}
 {{- end }}
 
 {{- define "infermesh.config.process" -}}
@@ -51,9 +52,9 @@ lease:
 scaler_listen: 0.0.0.0:8303
 {{- with .root.Values.pools }}
 pools:
-  {{- range $pool, $own := . }}
+  {{- range $pool, $_ := . }}
   {{ $pool }}:
-    {{- include "infermesh.config.pool" (list $.root $pool $own) | nindent 4 }}
+    {{- include "infermesh.config.pool" (list $.root $pool) | nindent 4 }}
   {{- end }}
 {{- end }}
 {{- end }}
@@ -68,15 +69,13 @@ labels:
   pool: {{ .pool }}
 {{- end }}
 
-{{/* What the scheduler is told about a pool; takes a list: root, name, the pool's own values. */}}
+{{/* What the scheduler is told about a pool; takes a list: root, name. */}}
 {{- define "infermesh.config.pool" -}}
-{{- $root := index . 0 -}}
-{{- $own := index . 2 -}}
-{{- $autoscaling := mergeOverwrite (deepCopy $root.Values.worker.autoscaling) ($own.autoscaling | default dict) -}}
-autoscaling: {{ $autoscaling.mode }}
-{{- omit $autoscaling "mode" "cpu" | toYaml | nindent 0 }}
-workload: {{ include "infermesh.fullname" $root }}-worker-{{ index . 1 }}
-{{- with $own.device }}
+{{- $values := include "infermesh.poolValues" . | fromYaml -}}
+autoscaling: {{ $values.autoscaling.mode }}
+{{- omit $values.autoscaling "mode" "cpu" | toYaml | nindent 0 }}
+workload: {{ include "infermesh.fullname" (index . 0) }}-worker-{{ index . 1 }}
+{{- with $values.device }}
 {{- if ne . "auto" }}
 device: {{ splitList ":" . | first }}
 {{- end }}

@@ -83,7 +83,30 @@ labels:
 {{- $root := index . 0 -}}
 {{- $mode := index . 1 -}}
 {{- range $pool, $own := $root.Values.pools -}}
-{{- $autoscaling := mergeOverwrite (deepCopy $root.Values.worker.autoscaling) ($own.autoscaling | default dict) -}}
-{{- if eq $autoscaling.mode $mode }}{{ $pool }} {{ end -}}
+{{- $values := include "infermesh.poolValues" (list $root $pool) | fromYaml -}}
+{{- if eq $values.autoscaling.mode $mode }}{{ $pool }} {{ end -}}
 {{- end -}}
+{{- end }}
+
+{{/*
+Puts a map over another, which it changes; unlike mergeOverwrite it also takes over 0, false and null. Takes a list:
+below, above.
+*/}}
+{{- define "infermesh.overlay" -}}
+{{- $below := index . 0 -}}
+{{- range $key, $value := index . 1 -}}
+{{- if and (kindIs "map" $value) (kindIs "map" (get $below $key)) -}}
+{{- include "infermesh.overlay" (list (get $below $key) $value) -}}
+{{- else -}}
+{{- $_ := set $below $key $value -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The values of a pool as YAML: its own over those of `worker`. Takes a list: root, name. */}}
+{{- define "infermesh.poolValues" -}}
+{{- $root := index . 0 -}}
+{{- $values := deepCopy $root.Values.worker -}}
+{{- include "infermesh.overlay" (list $values (get $root.Values.pools (index . 1))) -}}
+{{- toYaml $values -}}
 {{- end }}

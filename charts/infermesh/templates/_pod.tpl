@@ -53,7 +53,7 @@ automountServiceAccountToken: {{ .own.apiAccess | default false }}
 enableServiceLinks: false
 terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
 securityContext:
-  {{- include "infermesh.podSecurity" . | nindent 2 }}
+  {{- toYaml .values.securityContext.pod | nindent 2 }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
@@ -83,18 +83,6 @@ volumes:
 {{- include "infermesh.placement" . }}
 {{- end }}
 
-{{- define "infermesh.podSecurity" -}}
-{{- $restricted := dict "runAsNonRoot" true "runAsUser" 65532 "runAsGroup" 65532 "fsGroup" 65532
-      "fsGroupChangePolicy" "OnRootMismatch" "seccompProfile" (dict "type" "RuntimeDefault") -}}
-{{- mergeOverwrite $restricted (deepCopy .values.securityContext.pod) | toYaml }}
-{{- end }}
-
-{{- define "infermesh.containerSecurity" -}}
-{{- $restricted := dict "allowPrivilegeEscalation" false "readOnlyRootFilesystem" true
-      "capabilities" (dict "drop" (list "ALL")) -}}
-{{- mergeOverwrite $restricted (deepCopy .values.securityContext.container) | toYaml }}
-{{- end }}
-
 {{- define "infermesh.container" -}}
 image: {{ include "infermesh.image" . }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
@@ -120,7 +108,7 @@ lifecycle:
 resources:
   {{- toYaml .values.resources | nindent 2 }}
 securityContext:
-  {{- include "infermesh.containerSecurity" . | nindent 2 }}
+  {{- toYaml .values.securityContext.container | nindent 2 }}
 volumeMounts:
   - name: config
     mountPath: /etc/infermesh
