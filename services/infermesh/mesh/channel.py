@@ -18,7 +18,8 @@ OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.http2.max_pings_without_data", 0),
     # we look again quickly: a restarted peer is back within a second
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # which is how long a connection may take to come about: three round trips with TLS, on a busy machine
+    ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # one caller's trouble with a peer must not put another caller's channel into back-off
     ("grpc.use_local_subchannel_pool", 1),
