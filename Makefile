@@ -6,10 +6,13 @@ BIN    := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 TOGETHER := -n 2 --dist loadfile  # two processes; the tests of a file share their mesh
 CALLS  := 1000000
+BUILDER := docker
+ENGINE = $(BUILDER)
+TAG    := dev
 
-export TORCH_INDEX PYTHON
+export TORCH_INDEX PYTHON BUILDER TAG REGISTRY IMAGES BASE TORCH
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test unit mesh test-cluster soak mutants bench bench-quick check lint types imports proto proto-check proto-lint chart chart-check format clean
+.PHONY: help setup demo up test unit mesh test-cluster soak mutants bench bench-quick check lint types imports proto proto-check proto-lint chart chart-check images images-check lock format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +79,16 @@ chart-check: $(READY) ## the committed schema and table are those
 
 proto-lint: ## buf lint and buf breaking, where there is buf or npm
 	@scripts/buf.sh
+
+images: ## the four container images; BUILDER=docker|podman|buildah|COMMAND TAG=dev REGISTRY= IMAGES= BASE= TORCH=
+	@scripts/images.sh
+
+images-check: ## starts them, without arguments and with mistakes, and looks into them; ENGINE=docker|podman|buildah
+	@python3 scripts/check_images.py --engine "$(ENGINE)" --tag "$(TAG)" --registry "$(REGISTRY)"
+
+lock: $(READY) ## what the images install, by hash: requirements/*.txt
+	@$(BIN)/python -m pip install -q -c constraints.txt --group lock
+	@scripts/lock.sh
 
 format: $(READY) ## formats the code
 	@$(BIN)/ruff format

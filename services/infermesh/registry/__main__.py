@@ -1,7 +1,11 @@
-"""`python -m infermesh.registry`."""
+"""`python -m infermesh.registry` starts a registry."""
 
 import sys
 
-from infermesh.registry.main import cli
+from infermesh.mesh.forks import disable_grpc_handlers
 
-sys.exit(cli())
+if __name__ == "__main__":
+    disable_grpc_handlers()
+    from infermesh.registry.main import cli
+
+    sys.exit(cli())

@@ -1,7 +1,11 @@
-"""Runs the scheduler: `python -m infermesh.scheduler`."""
+"""`python -m infermesh.scheduler` starts a scheduler."""
 
 import sys
 
-from infermesh.scheduler.main import cli
+from infermesh.mesh.forks import disable_grpc_handlers
 
-sys.exit(cli())
+if __name__ == "__main__":
+    disable_grpc_handlers()
+    from infermesh.scheduler.main import cli
+
+    sys.exit(cli())
