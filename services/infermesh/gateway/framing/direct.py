@@ -97,6 +97,8 @@ class Direct:
             yield from self._waiter
 
     def _arrived(self, future: "asyncio.Future[Event]") -> None:
+        if self._asked is not future:  # it took the long way while the loop was about to tell of this
+            return
         try:
             event = future.result()
             chunk: bytes = b"" if event["more_body"] else event["body"]
@@ -162,7 +164,7 @@ class Direct:
             self._running.cancel()
 
     def _take_the_long_way(self) -> None:
-        first = self._asked
+        first, self._asked = self._asked, None
         assert first is not None
         assert self.slot is not None
         self.slot.pop(self, None)  # the long way is taken once: the body's chunks are for one reader
