@@ -36,7 +36,8 @@ def deploy(
     model: Annotated[str, typer.Option("--model", "-m", help="Model id; default: the deployment's id.")] = "",
     version: Annotated[str, typer.Option("--version", "-v", help="Version number, alias or latest.")] = "",
     traffic: Traffic = None,
-    replicas: Annotated[int | None, typer.Option(help="Workers that hold each version.", min=1)] = None,
+    replicas: Annotated[str | None, typer.Option(help="Workers that hold each version, or all of the pool.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Pool of the workers that may hold it; empty means every.")] = None,
     device: Annotated[str | None, typer.Option(help="any, cpu, cuda, mps or xpu.")] = None,
     policy: Annotated[str | None, typer.Option(help="round_robin, random, least_load or weighted.")] = None,
     max_batch_size: Annotated[int | None, typer.Option(help="Most rows of a batch.", min=0)] = None,
@@ -53,27 +54,21 @@ def deploy(
     output: Output = Format.table,
 ) -> None:
     """Create a deployment, or change what is given of one that exists, and wait until it answers."""
+    wanted: dict[str, Any] = {
+        "version": version,
+        "traffic": _weights(traffic),
+        "replicas": _replicas(replicas),
+        "pool": pool,
+        "device": device,
+        "policy": policy,
+        "batching": _batching(max_batch_size, max_delay, max_queue),
+        "labels": pairs("label", label) if label else None,
+        "hedging": _hedging(hedge_budget, hedge_delay),
+        "single_flight": single_flight,
+    }
     with connected(address, home) as client, _watching(output) as watch:
-        result = client.deploy(
-            deployment,
-            model,
-            version=version,
-            traffic=_weights(traffic),
-            replicas=replicas,
-            device=device,
-            policy=policy,
-            batching=_batching(max_batch_size, max_delay, max_queue),
-            labels=pairs("label", label) if label else None,
-            hedging=_hedging(hedge_budget, hedge_delay),
-            single_flight=single_flight,
-            wait=wait,
-            timeout=timeout,
-            watch=watch,
-        )
-    if output is Format.json:
-        print_json(to_json(result))
-    else:
-        show([result], DEPLOYMENTS, output)
+        result = client.deploy(deployment, model, **wanted, wait=wait, timeout=timeout, watch=watch)
+    _show(result, output)
 
 
 def undeploy(
@@ -89,6 +84,21 @@ def undeploy(
         print_json({"deployment": deployment, "deleted": True})
     else:
         typer.echo(f"deleted deployment {deployment}")
+
+
+def _show(deployment: "deployment_pb2.Deployment", output: Format) -> None:
+    if output is Format.json:
+        print_json(to_json(deployment))
+    else:
+        show([deployment], DEPLOYMENTS, output)
+
+
+def _replicas(text: str | None) -> int | str | None:
+    if text is None or text == "all":
+        return text
+    if not text.isdigit() or text == "0":
+        raise typer.BadParameter(f"replicas: expected a number above 0 or all, got {text!r}")
+    return int(text)
 
 
 def _weights(traffic: list[str] | None) -> dict[str, int] | None:

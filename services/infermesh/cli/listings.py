@@ -38,8 +38,8 @@ def traffic_of(deployment: Any) -> str:
 
 
 def ready_of(deployment: Any) -> str:
-    """Returns how many workers hold each version ready: `1: 2/2`."""
-    wanted = deployment.replicas or 1
+    """Returns how many workers hold each version ready: `1: 2/2`, or `1: 2/all` where every one shall."""
+    wanted = "all" if deployment.all_workers else deployment.replicas or 1
     return ", ".join(f"{v.version}: {v.ready_replicas}/{wanted}" for v in deployment.versions) or "-"
 
 
@@ -59,11 +59,13 @@ DEPLOYMENTS = (
     Column("MODEL", lambda d: last(d.model)),
     Column("TRAFFIC", traffic_of),
     Column("READY", ready_of),
+    Column("POOL", lambda d: d.pool or "any"),
     Column("POLICY", lambda d: d.policy or "round_robin"),
     Column("STATE", state_of),
 )
 WORKERS = (
     Column("WORKER", lambda w: last(w.name)),
+    Column("POOL", lambda w: w.labels.get("pool", "-")),
     Column("ADDRESS", lambda w: w.address),
     Column("DEVICE", lambda w: f"{w.device.kind}:{w.device.index} {w.device.name}"),
     Column("FREE", lambda w: bytes_text(w.device.memory_free_bytes), right=True),

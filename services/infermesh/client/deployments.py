@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from google.longrunning import operations_pb2
 
@@ -36,6 +36,27 @@ def hedging(budget: float, *, delay: float = 0.0) -> deployment_pb2.Hedging:
     return result
 
 
+class Settings(TypedDict, total=False):
+    """Settings of a deployment; None, as what is not given, leaves a setting as it is."""
+
+    replicas: int | Literal["all"] | None
+    """Number of workers that hold each version; `all`: every worker that suits, also those that come later."""
+    pool: str | None
+    """Pool of the workers that may hold it; empty means every pool."""
+    device: str | None
+    """`any`, `cpu`, `cuda`, `mps` or `xpu`."""
+    policy: str | None
+    """How a worker is chosen: `round_robin`, `random`, `least_load`, `weighted` or one added by a plug-in."""
+    batching: deployment_pb2.Batching | None
+    """How calls are batched: see `batching`."""
+    labels: Mapping[str, str] | None
+    """Replaces all labels."""
+    hedging: deployment_pb2.Hedging | None
+    """Sends slow calls twice: see `hedging`. Only for models that take it without harm."""
+    single_flight: bool | None
+    """Runs the same request once for all who ask for it at the same time. Only for models that take it without harm."""
+
+
 class DeploymentCalls:
     """Everything about deployments, and the workers that carry them out."""
 
@@ -48,43 +69,25 @@ class DeploymentCalls:
         *,
         version: str | int = "",
         traffic: Mapping[str, int] | None = None,
-        replicas: int | None = None,
-        device: str | None = None,
-        policy: str | None = None,
-        batching: deployment_pb2.Batching | None = None,
-        labels: Mapping[str, str] | None = None,
-        hedging: deployment_pb2.Hedging | None = None,
-        single_flight: bool | None = None,
         wait: bool = True,
         timeout: float = 300.0,
         watch: Watcher | None = None,
+        **settings: Unpack[Settings],
     ) -> deployment_pb2.Deployment:
         """Creates a deployment, or changes what is given of one that exists, and returns it.
 
         `model` defaults to the deployment's id. Calls go to `version` (a number, an alias that is followed when it
         moves, or `latest`), or are shared by `traffic`: {version: weight}. A new deployment without either gets the
-        newest version there is now. `replicas` is the number of workers that hold each version; `device` any, cpu,
-        cuda, mps or xpu; `policy` round_robin, random, least_load or weighted; `labels` replaces all labels.
-        `hedging` sends slow calls twice, `single_flight` runs the same request once for all who ask for it at the same
-        time: both only for models that take it without harm.
+        newest version there is now. `settings` are keywords that `Settings` describes: `replicas`, `pool`, `device`,
+        `policy`, `batching`, `labels`, `hedging` and `single_flight`.
 
-        With `wait` it returns once every version answers calls, at most `timeout` seconds later; `watch` is called
-        with the progress meanwhile. Raises LoadFailed or FailedPrecondition with the reason if a version can't be
-        loaded (what served before goes on serving), NotFound, InvalidInput, DeadlineExceeded.
+        With `wait` it returns once every version answers calls on every worker that shall hold it, at most `timeout`
+        seconds later; `watch` is called with the progress meanwhile. Raises LoadFailed or FailedPrecondition with the
+        reason if a version can't be loaded (what served before goes on serving), NotFound, InvalidInput,
+        DeadlineExceeded.
         """
         names.check_id("deployment", deployment)
-        wanted = _targets(version, traffic)
-        fields: dict[str, Any] = {
-            "traffic": wanted,
-            "replicas": replicas,
-            "device": device,
-            "policy": policy,
-            "batching": batching,
-            "labels": labels,
-            "hedging": hedging,
-            "single_flight": single_flight,
-        }
-        given = {field: value for field, value in fields.items() if value is not None}
+        given = _fields(version, traffic, settings)
         operation = await self._create_or_update(deployment, model, given)
         if wait:
             return await finished(self._connection, operation, deployment, timeout=timeout, watch=watch)
@@ -106,6 +109,8 @@ class DeploymentCalls:
                 "delete the deployment first, or take another id",
                 violations=[("model", "immutable")],
             )
+        if given.get("replicas") and current.all_workers:
+            given = {**given, "all_workers": False}
         # deploying again without a change is a change of the traffic to what it is: its operation tells how it stands
         given = given or {"traffic": current.traffic}
         request = deployment_service_pb2.UpdateDeploymentRequest(
@@ -120,7 +125,8 @@ class DeploymentCalls:
             newest = model_service_pb2.GetModelVersionRequest(name=names.version_name(model, "latest"))
             found = await self._connection.call(methods.GET_VERSION, newest)
             draft.traffic.add(version=found.name.rpartition("/")[2], weight=100)
-        draft.replicas = draft.replicas or 1
+        if not draft.all_workers:
+            draft.replicas = draft.replicas or 1
         request = deployment_service_pb2.CreateDeploymentRequest(
             deployment_id=deployment, deployment=draft, request_id=str(uuid.uuid4())
         )
@@ -144,6 +150,21 @@ class DeploymentCalls:
     def workers(self) -> AsyncIterator[worker_pb2.Worker]:
         """Yields the workers that are alive, with their devices and what they hold."""
         return self._connection.pages(methods.LIST_WORKERS, scheduler_service_pb2.ListWorkersRequest())
+
+
+def _fields(version: str | int, traffic: Mapping[str, int] | None, settings: Settings) -> dict[str, Any]:
+    """Returns the fields of a Deployment that are given."""
+    unknown = sorted(settings.keys() - Settings.__annotations__.keys())
+    if unknown:
+        raise TypeError(f"deploy() got an unexpected keyword argument '{unknown[0]}'")
+    fields: dict[str, Any] = {"traffic": _targets(version, traffic), **settings}
+    replicas = fields.get("replicas")
+    if replicas == "all":
+        del fields["replicas"]
+        fields["all_workers"] = True
+    elif replicas is not None and not isinstance(replicas, int):
+        raise InvalidInput(f"replicas: expected a number or 'all', got {replicas!r}")
+    return {field: value for field, value in fields.items() if value is not None}
 
 
 def _targets(version: str | int, traffic: Mapping[str, int] | None) -> list[deployment_pb2.TrafficTarget] | None:

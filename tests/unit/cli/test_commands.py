@@ -115,6 +115,8 @@ def test_deploy_and_undeploy(run: Run, mesh: FakeMesh) -> None:
     neither = printed(run("deploy", "shop", "--hedge-budget", "0", "--no-single-flight", "-o", "json"))
     assert (neither["hedging"].get("budget", 0), neither.get("single_flight", False)) == (0, False)
     assert "hedge-budget" in run("deploy", "shop", "--hedge-delay", "1").stderr
+    everywhere = printed(run("deploy", "shop", "--replicas", "all", "--pool", "cpu", "-o", "json"))
+    assert (everywhere["all_workers"], everywhere["pool"]) == (True, "cpu")
     table = run("deployments").stdout
     assert "1 90 %, prod 10 %" in table
     assert "ACTIVE" in table
@@ -254,6 +256,7 @@ WRONG: dict[str, list[tuple[str, ...]]] = {
         ("d", "--traffic", "1"),
         ("d", "--traffic", "1=x"),
         ("d", "--replicas", "0"),
+        ("d", "--replicas", "many"),
         ("d", "--timeout", "a"),
     ],
     "undeploy": [(), ("a", "b")],

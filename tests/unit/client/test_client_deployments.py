@@ -53,6 +53,22 @@ async def test_a_change_touches_only_what_is_given(client: AsyncClient, mesh: Fa
     assert (deployment.replicas, deployment.policy) == (2, "random")
 
 
+async def test_on_all_workers_of_a_pool_and_back_to_a_number(client: AsyncClient, mesh: FakeMesh) -> None:
+    mesh.add_version()
+    deployment = await client.deploy("digits", replicas="all", pool="cpu")
+    assert (deployment.all_workers, deployment.replicas, deployment.pool) == (True, 0, "cpu")
+    deployment = await client.deploy("digits", replicas=2)
+    assert (deployment.all_workers, deployment.replicas, deployment.pool) == (False, 2, "cpu")
+    deployment = await client.deploy("digits", replicas="all", pool="")
+    assert (deployment.all_workers, deployment.pool) == (True, "")
+    assert mesh.deployments.masks == [["replicas", "all_workers"], ["pool", "all_workers"]]
+
+
+async def test_a_setting_that_there_is_not_is_refused_as_any_function_would(client: AsyncClient) -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'replcias'"):
+        await client.deploy("digits", replcias=2)  # type: ignore[call-arg]
+
+
 async def test_deploying_again_without_a_change_waits_for_what_is(client: AsyncClient, mesh: FakeMesh) -> None:
     mesh.add_version()
     await client.deploy("digits", traffic={"1": 7})
@@ -127,6 +143,7 @@ async def test_patience_ends_and_says_how_far_it_came(client: AsyncClient, mesh:
     [
         ({"version": 1, "traffic": {"1": 1}}, "not both"),
         ({"traffic": {}}, "at least one"),
+        ({"replicas": "many"}, "a number or 'all', got 'many'"),
     ],
 )
 async def test_contradictions(client: AsyncClient, arguments: dict[str, object], text: str) -> None:

@@ -41,6 +41,8 @@ def targets(*pairs: tuple[str, int]) -> list[TrafficTarget]:
         with_(policy="somebodys.own-policy"),
         with_(hedging=Hedging(budget=0.02, delay=Duration(nanos=50_000_000)), single_flight=True),
         with_(hedging=Hedging()),
+        with_(pool="gpu-a100", all_workers=True),
+        with_(all_workers=True, replicas=3),
     ],
 )
 def test_a_good_deployment_passes(good: Deployment) -> None:
@@ -63,6 +65,7 @@ def test_a_good_deployment_passes(good: Deployment) -> None:
         (with_(traffic=targets(*((str(n), 1) for n in range(1, 66)))), "deployment.traffic"),
         (with_(replicas=-1), "deployment.replicas"),
         (with_(device="tpu"), "deployment.device"),
+        (with_(pool="GPU pool"), "pool id"),
         (with_(policy="no such/policy"), "policy"),
         (with_(batching=Batching(max_batch_size=-1)), "deployment.batching.max_batch_size"),
         (with_(batching=Batching(max_queue=-1)), "deployment.batching.max_queue"),
@@ -89,6 +92,15 @@ def test_without_a_mask_the_populated_fields_change() -> None:
     changed = deployments.updated(current, wanted, None)
     assert changed == with_(replicas=3, policy="random", labels={"b": "2"})
     assert deployments.updated(current, wanted, FieldMask()) == changed
+
+
+def test_pool_and_all_workers_are_wanted_like_any_other_field() -> None:
+    current = with_(replicas=2)
+    everywhere = deployments.updated(current, Deployment(all_workers=True), FieldMask(paths=["all_workers"]))
+    assert everywhere == with_(replicas=2, all_workers=True)
+    moved = deployments.updated(everywhere, Deployment(pool="x"), None)
+    assert not deployments.wants_the_same(moved, everywhere)
+    assert deployments.only_wanted(moved) == moved
 
 
 def test_a_mask_changes_what_it_names_and_clears_what_is_not_there() -> None:

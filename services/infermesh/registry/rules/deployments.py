@@ -18,7 +18,18 @@ from infermesh.registry.rules.fields import (
 )
 from infermesh.v1.deployment_pb2 import Batching, Deployment, Hedging
 
-CHANGEABLE = ("traffic", "replicas", "device", "batching", "policy", "labels", "hedging", "single_flight")
+CHANGEABLE = (
+    "traffic",
+    "replicas",
+    "device",
+    "batching",
+    "policy",
+    "labels",
+    "hedging",
+    "single_flight",
+    "pool",
+    "all_workers",
+)
 LATEST = "latest"
 
 _TARGETS_MAX = 64
@@ -39,6 +50,8 @@ def check_deployment(deployment: Deployment) -> None:
         names.check_id("policy", deployment.policy)
     check_labels("deployment.labels", deployment.labels)
     _check_hedging(deployment.hedging)
+    if deployment.pool:
+        names.check_id("pool", deployment.pool)
 
 
 def _check_traffic(deployment: Deployment) -> None:
