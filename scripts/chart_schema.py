@@ -152,6 +152,7 @@ def component(service: str, **more: Schema) -> Schema:
         topologySpread={"type": "array", "items": _spread()},
         nodeLossSeconds=SECONDS,
         strategy=closed(maxSurge=SHARE, maxUnavailable=SHARE),
+        minReadySeconds=SECONDS,
         preStopSeconds=SECONDS,
         terminationGracePeriodSeconds=SECONDS,
         extraEnv={"type": "array", "items": {"type": "object", "required": ["name"]}},

@@ -14,6 +14,7 @@ spec:
   replicas: {{ .values.replicas }}
   {{- end }}
   revisionHistoryLimit: 5
+  minReadySeconds: {{ .values.minReadySeconds }}
   strategy:
     {{- if .own.recreate }}
     type: Recreate
