@@ -18,7 +18,7 @@ _LOOK_AGAIN: Final = 10.0  # seconds after which a number that somebody else has
 
 
 class Replicas:
-    """Follows the signals of one pool.
+    """Follows `signals`, those of one pool.
 
     `may_act` is asked right before a change; `before_fewer` is awaited before workers are taken away. While the API
     does not answer, or refuses, it is tried again and again, and said once.
@@ -28,16 +28,18 @@ class Replicas:
         self,
         name: str,
         pool: PoolConfig,
+        signals: Latest[Signals],
         workloads: Workloads,
         *,
         may_act: Callable[[], bool],
-        before_fewer: Callable[[], Awaitable[None]],
+        before_fewer: Callable[[], Awaitable[None]] | None,
         clock: Clock,
         backoff: Backoff,
         metrics: PoolMetrics,
     ) -> None:
         self._name = name
         self._workload = pool.workload
+        self._signals = signals
         self._workloads = workloads
         self._autoscaler = Autoscaler(pool, clock.time())
         self._may_act = may_act
@@ -50,9 +52,9 @@ class Replicas:
         self._complained = False
         self._log = structlog.get_logger(__name__)
 
-    async def run(self, signals: Latest[Signals]) -> None:
+    async def run(self) -> None:
         """Returns when the signals are closed. Safe to cancel; a change under way may still be carried out."""
-        async for seen in signals.watch():
+        async for seen in self._signals.watch():
             try:
                 await self._step(seen)
             except Conflict:
@@ -78,7 +80,7 @@ class Replicas:
         wanted = self._wanted(signals, known)
         if wanted == known.replicas:
             return
-        if wanted < known.replicas:
+        if wanted < known.replicas and self._before_fewer is not None:
             await self._before_fewer()
         known = await self._read()
         wanted = self._wanted(signals, known)

@@ -1,6 +1,6 @@
 """SchedulerService: heartbeats of workers, routes for gateways, and the list of workers for everyone."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
@@ -12,17 +12,22 @@ from infermesh.scheduler.fleet import Fleet
 from infermesh.scheduler.model import Worker
 from infermesh.scheduler.pages import page
 from infermesh.scheduler.renewal import Renewal
+from infermesh.scheduler.scaling import INTERVAL
 from infermesh.v1 import scheduler_service_pb2 as pb
 from infermesh.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer
 
 
 class Servicer(SchedulerServiceServicer):
-    """Answers the calls of SchedulerService. `interval` is the time between heartbeats in seconds."""
+    """Answers the calls of SchedulerService. `interval` is the time between heartbeats in seconds; `demand` takes what
+    gateways tell."""
 
-    def __init__(self, renewal: Renewal, fleet: Fleet, interval: float) -> None:
+    def __init__(
+        self, renewal: Renewal, fleet: Fleet, interval: float, demand: Callable[[pb.ReportDemandRequest], None]
+    ) -> None:
         self._renewal = renewal
         self._fleet = fleet
         self._interval = interval
+        self._demand = demand
         self._log = structlog.get_logger(__name__)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Any) -> pb.HeartbeatResponse:
@@ -45,6 +50,13 @@ class Servicer(SchedulerServiceServicer):
         self._log.info("gateway watches", gateway=request.gateway)
         async for snapshot in self._renewal.routes.watch():
             yield snapshot
+
+    async def ReportDemand(self, request: pb.ReportDemandRequest, context: Any) -> pb.ReportDemandResponse:
+        """Takes in what a gateway tells. Raises InvalidInput if it has no name."""
+        if not request.gateway:
+            raise InvalidInput("gateway: expected the name of the gateway, got none")
+        self._demand(request)
+        return pb.ReportDemandResponse(interval=Duration(seconds=int(INTERVAL), nanos=round(INTERVAL % 1 * 1e9)))
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
         """Returns a page of workers. Raises InvalidInput for a negative size or a malformed token."""

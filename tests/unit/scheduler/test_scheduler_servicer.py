@@ -52,7 +52,8 @@ class Stage:
         self.fleet = Fleet(1.5, now)
         control = Control(self.fleet, Spread(), epoch="e", settled_at=now + settling)
         self.renewal = Renewal(control, 1.5, self.clock, SchedulerMetrics(CollectorRegistry()))
-        self.servicer = Servicer(self.renewal, self.fleet, 1.5)
+        self.reports: list[pb.ReportDemandRequest] = []
+        self.servicer = Servicer(self.renewal, self.fleet, 1.5, self.reports.append)
 
     async def beat(self, message: Worker, *, leaving: bool = False) -> pb.HeartbeatResponse:
         call = asyncio.ensure_future(
@@ -165,3 +166,12 @@ async def test_workers_are_listed_as_they_described_themselves_page_by_page() ->
         )
         assert list(second.workers) == described[2:]
         assert second.next_page_token == ""
+
+
+async def test_gateways_tell_what_waits_and_hear_when_to_tell_again() -> None:
+    async with serving() as stage:
+        report = pb.ReportDemandRequest(gateway="g")
+        answer = await stage.servicer.ReportDemand(report, None)
+        assert (answer.interval, stage.reports) == (Duration(seconds=1), [report])
+        with pytest.raises(InvalidInput, match="gateway"):
+            await stage.servicer.ReportDemand(pb.ReportDemandRequest(), None)
