@@ -21,10 +21,8 @@ OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     # which is how long a connection may take to come about: three round trips with TLS, on a busy machine
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # a name may stand for other processes a moment later: all schedulers have one, of which but one listens
-    ("grpc.dns_min_time_between_resolutions_ms", 500),
     # and where a name has come to stand for another address, we ask for it as soon as nobody answers under the old one
-    ("grpc.dns_min_time_between_resolutions_ms", 500),
+    ("grpc.dns_min_time_between_resolutions_ms", 30000),
     # one caller's trouble with a peer must not put another caller's channel into back-off
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
