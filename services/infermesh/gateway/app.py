@@ -18,6 +18,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from infermesh.gateway import protection
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.core import Core
+from infermesh.gateway.demand import telling
 from infermesh.gateway.framing.exchange import Scope, Send
 from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import Receive
@@ -25,7 +26,8 @@ from infermesh.gateway.front import Front, mount
 from infermesh.gateway.frontends import TABLE
 from infermesh.gateway.frontends.base import Parts
 from infermesh.gateway.last_known import LastKnown
-from infermesh.gateway.lifespan import live
+from infermesh.gateway.lifespan import FOLDER_VARIABLE, live
+from infermesh.gateway.scrape import FILE, offered
 from infermesh.gateway.streams import GrpcServeStream
 from infermesh.gateway.watch import subscription
 from infermesh.mesh.channel import connect
@@ -61,6 +63,7 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
     telemetry = Telemetry("gateway", config.process.telemetry)
     async with contextlib.AsyncExitStack() as exits:
         exits.callback(telemetry.stop)
+        await exits.enter_async_context(offered(Path(os.environ[FOLDER_VARIABLE]) / FILE, metrics))
         certificates = mutual(config.process.tls)
         registry = await exits.enter_async_context(connect(config.registry, certificates))
         scheduler = await exits.enter_async_context(connect(config.scheduler, certificates))
@@ -73,6 +76,7 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
             limits=config.dispatch_limits,
             connect=partial(GrpcServeStream, certificates=certificates),
             last_known=LastKnown(Path(config.state)) if config.state else None,
+            tell=telling(scheduler),
         )
         workers = Ways(certificates)
         exits.push_async_callback(workers.close)

@@ -9,6 +9,7 @@ from opentelemetry.trace import Tracer
 from prometheus_client import CollectorRegistry
 
 from infermesh.gateway.admission import Limits
+from infermesh.gateway.demand import DemandReporter, Tell, View
 from infermesh.gateway.directory import Directory
 from infermesh.gateway.dispatch import Dispatcher
 from infermesh.gateway.fleet import Fleet
@@ -27,7 +28,7 @@ class Core:
 
     `gateway` is the process' name, for the logs of others; `subscribe` opens a stream of routes (of a scheduler's
     channel: `watch.subscription`); `connect` opens a stream to a worker; `last_known` is read now and written from
-    `start` on.
+    `start` on; `tell` reports to the scheduler what waits here (`demand.telling`).
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Core:
         rng: Random | None = None,
         connect: Connect = GrpcServeStream,
         last_known: LastKnown | None = None,
+        tell: Tell | None = None,
     ) -> None:
         self._gateway = gateway
         self._last_known = last_known
@@ -54,6 +56,7 @@ class Core:
         known, keep = (last_known.read(), last_known.keep) if last_known is not None else (None, None)
         self._snapshots = Snapshots(self.apply, self._fleet.trusted, self._limits.settle, known=known, keep=keep)
         self._watch = RouteWatch(subscribe, self._snapshots, self._rng)
+        self._reporter = self._demand(tell) if tell is not None else None
         self._running: asyncio.Task[None] | None = None
         GatewayMetrics(registry, self.stats, lambda: self._directory)
 
@@ -67,6 +70,8 @@ class Core:
         async with asyncio.TaskGroup() as tasks:
             self._fleet.run_in(tasks)
             tasks.create_task(self._watch.run(), name="watch routes")
+            if self._reporter is not None:
+                tasks.create_task(self._reporter.run(), name="report demand")
             if self._last_known is not None:
                 tasks.create_task(self._last_known.run(), name="keep routes")
             started.set()
@@ -92,6 +97,11 @@ class Core:
     def stats(self) -> Iterable[TargetStats]:
         """Returns what was counted for every target so far, and for calls that had none (with empty names)."""
         return [*self._directory.stats(), self.dispatcher.unrouted]
+
+    def _demand(self, tell: Tell) -> DemandReporter:
+        held = self.dispatcher.held
+        view = View(self._gateway, self.routes, self._directory, self._fleet, held)
+        return DemandReporter(tell, view.demand, held.begun, self._rng)
 
     def _link(self, key: WorkerKey) -> Link:
         return Link(

@@ -50,7 +50,7 @@ class Dispatcher:
         self._tracing = tracing
         self._deadlines: Deadlines[Pending] = Deadlines(self._loop, self._expire)
         self._parking = Parking(self._loop)
-        self._unrouted = Unrouted(self._loop, routes, directory, self._parking, limits, self._resume)
+        self.held = Unrouted(self._loop, routes, directory, self._parking, limits, self._resume)
         self._holds = Holds(self._loop, limits.hold)
         self._quarantines = Quarantines(self._parking, self._resume, limits)
         self._retries = Retries(limits, self._loop.time())
@@ -89,7 +89,7 @@ class Dispatcher:
     def in_flight(self) -> int:
         """Returns the calls that have begun and not ended."""
         waiting = sum(target.waiting() for target in self._directory)
-        return waiting + len(self._parking) + len(self._unrouted) + sum(len(link.calls) for link in self._fleet)
+        return waiting + len(self._parking) + len(self.held) + sum(len(link.calls) for link in self._fleet)
 
     def _begin(self, pending: Pending) -> None:
         call = pending.call
@@ -111,7 +111,7 @@ class Dispatcher:
         try:
             name = self._routes.resolve(call.deployment, call.version)
         except MeshError as error:
-            self._unrouted.take(pending, error)
+            self.held.take(pending, error)
         else:
             target = self._directory[name]
             if target.special and pending.kind == WorkItem.INFER:
@@ -168,7 +168,7 @@ class Dispatcher:
                 self.freed(target)
         else:
             self._parking.leave(pending)
-            self._unrouted.leave(pending)
+            self.held.leave(pending)
 
     def ended(self, pending: Pending, code: str, queue_us: int, compute_us: int) -> None:
         """Counts a call that has ended."""
@@ -280,12 +280,12 @@ class Dispatcher:
                 self._route(pending)
         for pending in self._parking.clear():
             self._resume(pending)
-        self._unrouted.look()
+        self.held.look()
 
     def stop(self) -> None:
         """Ends every call that is still under way; later ones are refused."""
         self._stopped = True
-        left = [*self._fleet.stop(), *self._parking.clear(), *self._unrouted.clear()]
+        left = [*self._fleet.stop(), *self._parking.clear(), *self.held.clear()]
         for target in self._directory:
             target.stop_hold()
             left += target.drain()

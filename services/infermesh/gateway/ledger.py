@@ -73,6 +73,12 @@ class Ledger:
         """Returns the calls of a target."""
         return [call for call in self._in_flight.values() if call.lane is not None and call.lane.target == target]
 
+    def credit(self) -> int:
+        """Returns the calls that the worker takes at a time of the targets that it has calls of; if it has none, of
+        all."""
+        lanes = self._lanes.values()
+        return sum(lane.credit for lane in lanes if lane.in_flight) or sum(lane.credit for lane in lanes)
+
     def lane(self, target: str) -> Lane:
         """Returns the lane of a target, which begins without credit."""
         lane = self._lanes.get(target)

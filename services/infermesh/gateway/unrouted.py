@@ -40,6 +40,8 @@ class Unrouted:
         self._resume = resume
         self._began = loop.time()
         self._held: dict[str, dict[Pending, asyncio.TimerHandle]] = {}
+        self.begun = asyncio.Event()
+        """Set when calls begin to be held for a deployment; whoever acts on it clears it."""
 
     def __len__(self) -> int:
         return sum(map(len, self._held.values()))
@@ -68,6 +70,8 @@ class Unrouted:
             pending.fail(refusal)
             return
         room = self._held.setdefault(call.deployment, {})
+        if not room:
+            self.begun.set()
         room[pending] = self._loop.call_later(left, self._up, pending)
         self._directory.tally.bytes += len(call.payload)
 

@@ -15,6 +15,7 @@ from infermesh.errors import MeshError, WorkerLost
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
 from infermesh.gateway.core import Core
+from infermesh.gateway.demand import Tell
 from infermesh.mesh.status import to_status
 from infermesh.v1.deployment_pb2 import Batching, Hedging
 from infermesh.v1.scheduler_service_pb2 import (
@@ -266,7 +267,12 @@ class SimMesh:
     """A gateway core over simulated workers. Use as `async with`."""
 
     def __init__(
-        self, *workers: SimWorker, limits: Limits | None = None, tracer: Tracer | None = None, seed: int = 1
+        self,
+        *workers: SimWorker,
+        limits: Limits | None = None,
+        tracer: Tracer | None = None,
+        seed: int = 1,
+        tell: Tell | None = None,
     ) -> None:
         self.workers = {worker.address: worker for worker in workers}
         self.metrics = CollectorRegistry()
@@ -280,6 +286,7 @@ class SimMesh:
             limits=limits or Limits(),
             rng=Random(seed),
             connect=lambda address: MemoryStream(self.workers.get(address)),
+            tell=tell,
         )
 
     async def __aenter__(self) -> "SimMesh":
