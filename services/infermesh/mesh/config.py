@@ -168,7 +168,7 @@ def _read(path: Path) -> dict[str, Any]:
         else:
             content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigError(f"config: can't read {path}: {error}") from error
+        raise ConfigError(f"config: can't read {path}: {' '.join(str(error).split())}") from error  # YAML's has lines
     if not isinstance(content or {}, dict):
         raise ConfigError(f"config: {path}: expected keys with values, got {type(content).__name__}")
     return dict(content or {})
@@ -192,9 +192,15 @@ def _build(cls: type[T], values: Sequence[tuple[Setting, Any]], room: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if part != _FLAT)
-        raise ConfigError(f"{room} configuration: {key}: {first['msg']}, got {first['input']!r}") from error
+        raise ConfigError(f"{room} configuration: {_said(error.errors()[0])}") from error
+
+
+def _said(error: Any) -> str:
+    """What is wrong, with the key. A check over several keys says all of it; its input is a whole group."""
+    key = ".".join(str(part) for part in error["loc"] if part != _FLAT)
+    own = error.get("ctx", {}).get("error")
+    text = str(own) if own else f"{error['msg']}, got {error['input']!r}"
+    return f"{key}: {text}" if key else text
 
 
 def _split(kind: Any, value: Any) -> Any:

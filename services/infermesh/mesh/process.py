@@ -167,7 +167,7 @@ def run(main: Callable[[Sequence[str]], Awaitable[Any]], argv: Sequence[str] | N
 
 
 def _refuse(error: ConfigError) -> int:
-    print(f"infermesh: {error.message}", file=sys.stderr)
+    print(f"infermesh: {' '.join(error.message.split())}", file=sys.stderr)  # some causes have lines of their own
     return 2
 
 

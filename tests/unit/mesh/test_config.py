@@ -88,6 +88,30 @@ def test_mistakes_in_the_file_are_named(tmp_path: Path, text: str, named: str) -
         read("--config", str(file))
 
 
+def test_a_mistake_is_told_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "worker.yaml"
+    file.write_text("drain:\n  timeout: 1\n   lame_duck: 2\n")
+    with pytest.raises(ConfigError, match=r"worker\.yaml: .*line 3") as refused:
+        read("--config", str(file))
+    assert "\n" not in refused.value.message
+
+
+@dataclass(frozen=True)
+class Bounds:
+    low: Annotated[int, "fewest"] = 1
+    high: Annotated[int, "most"] = 2
+
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low: expected at most high ({self.high}), got {self.low}")
+
+
+def test_a_check_over_several_keys_speaks_for_itself() -> None:
+    with pytest.raises(ConfigError) as refused:
+        load(Bounds, ["--low", "3"], {}, room="worker")
+    assert refused.value.message == "worker configuration: low: expected at most high (2), got 3"
+
+
 def test_variables_of_other_rooms_are_not_ours() -> None:
     assert read(env={"INFERMESH_GATEWAY_LIMIT": "4", "INFERMESH_ADDRESS": "x"}) == Config()
 

@@ -14,6 +14,10 @@ async def _refuses_in_groups(argv):
     raise BaseExceptionGroup("outer", [ExceptionGroup("inner", [ConfigError("listen: can't bind")])])
 
 
+async def _refuses_at_length(argv):
+    raise ConfigError("listen:\n\tcan't bind\n")
+
+
 async def _fails_otherwise(argv):
     raise ExceptionGroup("two", [ConfigError("listen: can't bind"), ValueError("a fault")])
 
@@ -22,7 +26,7 @@ async def _ends(argv):
     assert argv == ["--x"]
 
 
-@pytest.mark.parametrize("main", [_refuses, _refuses_in_groups])
+@pytest.mark.parametrize("main", [_refuses, _refuses_in_groups, _refuses_at_length])
 def test_a_bad_setting_is_one_line_and_status_2_also_out_of_task_groups(main, capsys):
     assert run(main, []) == 2
     assert capsys.readouterr().err == "infermesh: listen: can't bind\n"
