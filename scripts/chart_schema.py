@@ -72,7 +72,8 @@ def config(service: str) -> Schema:
         for group in groups:
             node = node["properties"][group]
         node["properties"].pop(last, None)
-    return _without_titles(schema)
+    cleaned: Schema = _without_titles(schema)
+    return cleaned
 
 
 def _without_titles(node: Any) -> Any:
