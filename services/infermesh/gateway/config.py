@@ -43,12 +43,28 @@ class ClientLimits:
     stall_timeout: Annotated[float, _SECONDS, "that a caller may leave an answer unread, or a REST call be silent"] = (
         300.0
     )
+    max_connection_age: Annotated[
+        float,
+        Limit(ge=0, le=86_400 * 365),
+        "after which a connection is sent away, its calls served, so that clients spread over new gateways; 0: never",
+    ] = 0.0
     idle_timeout: Annotated[float, _SECONDS, "that a connection without calls is kept"] = 3600.0
     ping_interval: Annotated[float, Limit(ge=1, le=86_400), "between pings of a connection"] = 30.0
     ping_timeout: Annotated[float, Limit(ge=1, le=86_400), "until a ping must be answered"] = 10.0
     max_ratio: Annotated[int, Limit(ge=2, le=1032), "times its size that compressed bytes above 4 MiB may grow to"] = (
         100
     )
+
+
+@dataclass(frozen=True)
+class FrontTls:
+    """TLS of the public port; without a certificate it is plaintext. Renewed files are taken without a restart."""
+
+    cert: Annotated[str, "PEM file: the certificate that clients see, with what leads from it to its authority"] = ""
+    key: Annotated[str, "PEM file: the certificate's key"] = ""
+    client_ca: Annotated[
+        str, "PEM file: the authority that clients must have a certificate from; empty: they need none"
+    ] = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,7 @@ class GatewayConfig:
         int, Limit(ge=1 << 20), "memory of the process that serves clients; above it, calls are refused"
     ] = 2 << 30
     frontends: Annotated[tuple[str, ...], "protocols that are served; empty means all"] = ()
+    front_tls: FrontTls = field(default_factory=FrontTls)
     clients: ClientLimits = field(default_factory=ClientLimits)
     limits: Limits = field(default_factory=Limits)
     process: ProcessConfig = field(default_factory=ProcessConfig)

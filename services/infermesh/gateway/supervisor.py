@@ -20,7 +20,7 @@ import structlog
 from pydantic import TypeAdapter
 
 from infermesh.errors import ConfigError
-from infermesh.gateway import control, envoy, farewell
+from infermesh.gateway import control, envoy, farewell, front_tls, scrape
 from infermesh.gateway.admin import Admin
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.lifespan import CONFIG_FILE, CONTROL_SOCKET, FOLDER_VARIABLE
@@ -46,6 +46,7 @@ class Supervisor:
 
     async def __aenter__(self) -> Self:
         async with self._exits:
+            front_tls.check(self._config.front_tls)
             self._folder = Path(tempfile.mkdtemp(prefix="infermesh-gateway-"))
             self._exits.callback(shutil.rmtree, self._folder, ignore_errors=True)
             self._control = control.SupervisorEnd(self._folder / CONTROL_SOCKET)
@@ -65,6 +66,11 @@ class Supervisor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._exits.aclose()
+
+    @property
+    def metrics(self) -> Path:
+        """The socket at which the app gives its metrics."""
+        return self._folder / scrape.FILE
 
     async def died(self) -> int:
         """Returns Envoy's exit status once it is gone."""
@@ -107,6 +113,7 @@ class Supervisor:
         tree = envoy.bootstrap(self._config, self._folder / "admin.sock", self._app)
         bootstrap = self._folder / "envoy.json"
         bootstrap.write_text(json.dumps(tree))
+        front_tls.write_secrets(self._config.front_tls, self._folder)
         farewell.prepare(self._folder / farewell.FILE)
         config = TypeAdapter(GatewayConfig).dump_json(self._config)
         (self._folder / CONFIG_FILE).write_bytes(config)

@@ -53,10 +53,16 @@ class Certificates:
     """The certificates that some files hold now. Safe to use from several threads; looks at the files, so it may block
     for as long as a local disk does."""
 
-    def __init__(self, files: Files, group: str = "tls", *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`group` is what the settings of the files stand under. Raises ConfigError naming the one that is bad."""
+    def __init__(
+        self, files: Files, group: str = "tls", *, ca: str = "ca", clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`group` is what the settings of the files stand under, `ca` what that of the authorities is called there.
+
+        Raises ConfigError naming the one that is bad.
+        """
         self._files = files
         self._group = group
+        self._names = {"cert": f"{group}.cert", "key": f"{group}.key", "ca": f"{group}.{ca}"}
         self._clock = clock
         self._lock = threading.Lock()
         self._seen = self._look()
@@ -110,7 +116,7 @@ class Certificates:
             with open(path, "rb") as file:
                 return file.read()
         except OSError as error:
-            raise ConfigError(f"{self._group}.{key}: can't read {path}: {error.strerror}") from error
+            raise ConfigError(f"{self._names[key]}: can't read {path}: {error.strerror}") from error
 
     def _check(self, pem: Pem) -> None:
         self._check_certificates("ca", pem.ca)
@@ -118,8 +124,8 @@ class Certificates:
             return
         for given, missing in (("cert", "key"), ("key", "cert")):
             if getattr(pem, missing) is None:
-                name = f"{self._group}.{missing}"
-                raise ConfigError(f"{name}: expected a file, as {self._group}.{given} is set; the two belong together")
+                name, other = self._names[missing], self._names[given]
+                raise ConfigError(f"{name}: expected a file, as {other} is set; the two belong together")
         self._check_certificates("cert", pem.cert)
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
@@ -129,7 +135,7 @@ class Certificates:
             )
         except OSError as error:  # ssl.SSLError is one
             raise ConfigError(
-                f"{self._group}.key: expected the unencrypted PEM key of the certificate {self._files.cert}, which "
+                f"{self._names['key']}: expected the unencrypted PEM key of the certificate {self._files.cert}, which "
                 f"{self._files.key} is not"
             ) from error
 
@@ -141,7 +147,7 @@ class Certificates:
         except (ValueError, ssl.SSLError) as error:
             path = getattr(self._files, key)
             raise ConfigError(
-                f"{self._group}.{key}: expected certificates in PEM, which {path} does not hold"
+                f"{self._names[key]}: expected certificates in PEM, which {path} does not hold"
             ) from error
 
     def _look(self) -> _Seen:

@@ -1,10 +1,19 @@
 """The supervisor's /metrics shows what the app counts."""
 
-import socket
+import asyncio
+import tempfile
+from pathlib import Path
 
 import prometheus_client
+import pytest
 
-from infermesh.gateway.scrape import AppMetrics
+from infermesh.gateway.scrape import AppMetrics, offered
+
+
+@pytest.fixture
+def path():
+    with tempfile.TemporaryDirectory(prefix="im-") as folder:  # a socket's path must be short: not pytest's own
+        yield Path(folder) / "s"
 
 
 def app_registry():
@@ -17,19 +26,14 @@ def app_registry():
     return registry
 
 
-def test_families_of_the_app_are_shown_as_they_are():
-    server, thread = prometheus_client.start_http_server(0, "127.0.0.1", registry=app_registry())
-    try:
-        ours = prometheus_client.CollectorRegistry()
-        prometheus_client.Gauge("infermesh_both", "ours", registry=ours).set(2)
-        prometheus_client.ProcessCollector(registry=ours)
-        taken = [family.name for family in ours.collect()]
-        ours.register(AppMetrics(f"127.0.0.1:{server.server_port}", taken))
-        text = prometheus_client.generate_latest(ours).decode()
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+async def test_families_of_the_app_are_shown_as_they_are(path):
+    ours = prometheus_client.CollectorRegistry()
+    prometheus_client.Gauge("infermesh_both", "ours", registry=ours).set(2)
+    prometheus_client.ProcessCollector(registry=ours)
+    taken = [family.name for family in ours.collect()]
+    async with offered(path, app_registry()):
+        ours.register(AppMetrics(path, taken))
+        text = await asyncio.to_thread(lambda: prometheus_client.generate_latest(ours).decode())
     assert 'infermesh_x_seconds_bucket{le="1.0",model="digits"} 1.0' in text
     assert "# TYPE infermesh_x_seconds histogram" in text
     assert 'infermesh_calls_total{code="OK"} 3.0' in text
@@ -38,10 +42,8 @@ def test_families_of_the_app_are_shown_as_they_are():
         assert text.count(f"# TYPE {family} ") == 1
 
 
-def test_an_app_that_does_not_answer_leaves_the_supervisors_own():
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, but not listening: refused at once
-        registry = prometheus_client.CollectorRegistry()
-        prometheus_client.Gauge("own", "ours", registry=registry).set(1)
-        registry.register(AppMetrics(f"127.0.0.1:{nobody.getsockname()[1]}", []))
-        assert "own 1.0" in prometheus_client.generate_latest(registry).decode()
+def test_an_app_that_does_not_answer_leaves_the_supervisors_own(path):
+    registry = prometheus_client.CollectorRegistry()
+    prometheus_client.Gauge("own", "ours", registry=registry).set(1)
+    registry.register(AppMetrics(path, []))
+    assert "own 1.0" in prometheus_client.generate_latest(registry).decode()

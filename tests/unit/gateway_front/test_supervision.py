@@ -115,6 +115,15 @@ class TestBootstrap:
         (factor,) = action["typed_config"]["timer_scale_factors"]
         assert factor["timer"] == "HTTP_DOWNSTREAM_CONNECTION_IDLE"
 
+    def test_connections_may_grow_old_unless_they_shall_not(self):
+        options = self.manager()["common_http_protocol_options"]
+        assert "max_connection_duration" not in options
+        manager = self.manager(clients=ClientLimits(max_connection_age=300))
+        options = manager["common_http_protocol_options"]
+        assert options["max_connection_duration"] == "300.000s"
+        assert options["max_connection_duration_jitter"]["value"] > 0
+        assert manager["http1_safe_max_connection_duration"] is True
+
     def test_is_json(self):
         json.dumps(self.tree())
 
