@@ -12,7 +12,7 @@ TAG    := dev
 
 export TORCH_INDEX PYTHON BUILDER TAG REGISTRY IMAGES BASE TORCH
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test unit mesh test-cluster soak mutants bench bench-quick check lint types imports proto proto-check proto-lint chart chart-check images images-check lock format clean
+.PHONY: help setup demo up test unit mesh test-cluster soak mutants bench bench-quick check lint types imports proto proto-check proto-lint chart chart-check manifests manifests-check images images-check lock format clean
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ test: $(READY) ## every test
 	@$(PYTEST) $(TOGETHER) $(ARGS)
 
 unit: $(READY) ## the fast tests: no process is started
-	@$(PYTEST) $(TOGETHER) -m 'not mesh' $(ARGS)
+	@$(PYTEST) $(TOGETHER) -m 'not mesh and not chart' $(ARGS)
 
 mesh: $(READY) ## the tests that start real processes
 	@$(PYTEST) $(TOGETHER) -m mesh $(ARGS)
@@ -76,6 +76,12 @@ chart: $(READY) ## the chart's schema and table of values, from the services' se
 
 chart-check: $(READY) ## the committed schema and table are those
 	@$(BIN)/python scripts/gen_chart.py --check
+
+manifests: $(READY) ## k8s/rendered: the chart's defaults as plain manifests; needs helm
+	@$(BIN)/python scripts/gen_manifests.py
+
+manifests-check: $(READY) ## the committed manifests are those
+	@$(BIN)/python scripts/gen_manifests.py --check
 
 proto-lint: ## buf lint and buf breaking, where there is buf or npm
 	@scripts/buf.sh

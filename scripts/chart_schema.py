@@ -126,7 +126,9 @@ def service_of(service: str) -> Schema:
     """Returns the schema of a service's Kubernetes Service."""
     if service != "gateway":
         return closed(annotations=TEXTS)
-    return closed(type=one_of("ClusterIP", "NodePort", "LoadBalancer"), port=PORT, annotations=TEXTS)
+    node_port = {"anyOf": [PORT, {"type": "null"}]}
+    kind = one_of("ClusterIP", "NodePort", "LoadBalancer")
+    return closed(type=kind, port=PORT, nodePort=node_port, annotations=TEXTS)
 
 
 def component(service: str, **more: Schema) -> Schema:

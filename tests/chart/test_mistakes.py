@@ -98,6 +98,7 @@ TOGETHER = [
     ({"tls": {"existingSecret": "x", "certManager": {"enabled": True, "issuerRef": {"name": "y"}}}}, "tls.*both"),
     ({"tls.certManager.enabled": True}, r"tls\.certManager\.issuerRef\.name"),
     ({"tls.front.clientAuthority": True}, r"tls\.front\.clientAuthority.*tls\.front\.existingSecret"),
+    ({"gateway.service.nodePort": 30080}, r"gateway\.service\.nodePort.*gateway\.service\.type"),
     ({"gateway.resources.limits.memory": "1Gi"}, r"gateway\.resources\.limits\.memory.*max_memory_bytes"),
 ]
 

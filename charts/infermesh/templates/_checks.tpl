@@ -67,6 +67,11 @@
 {{- end }}
 
 {{- define "infermesh.check.gateway" -}}
+{{- with .values.service -}}
+{{- if and .nodePort (eq .type "ClusterIP") -}}
+{{- fail (printf "gateway.service.nodePort: gateway.service.type ClusterIP has none, got %v" .nodePort) -}}
+{{- end -}}
+{{- end -}}
 {{- include "infermesh.check.secret" (list .root "tls.front.existingSecret" .root.Values.tls.front.existingSecret "tls.crt" "tls.key") -}}
 {{- $limit := include "infermesh.bytes" (dig "limits" "memory" "" .values.resources) | float64 -}}
 {{- $needed := addf (dig "max_memory_bytes" 2147483648 .values.config) 268435456 -}}
