@@ -82,6 +82,7 @@ class Agent:
         self._draining = False
         self._stopped = False
         self._told = False  # what to hold, by the scheduler or by memory
+        self._heard = False  # by the scheduler
         self._recalled = False
         self._settled = asyncio.Event()
         self._interval = _INTERVAL
@@ -93,6 +94,7 @@ class Agent:
         async with asyncio.TaskGroup() as tasks:
             while not self._stopped:
                 self._wake.clear()
+                reported = self._complete()
                 try:
                     answer = await self._scheduler.heartbeat(self._heartbeat())
                 except MeshError as error:
@@ -104,13 +106,14 @@ class Agent:
                     continue
                 failures = 0
                 if not self._stopped:
-                    await self._take(answer, tasks)
+                    await self._take(answer, tasks, reported)
                 await self._rest(self._interval)
 
     async def settled(self) -> None:
         """Returns once this worker was told what to hold, by the scheduler or by memory, and holds it, or failed to.
 
-        One that nobody has told anything could do no work for the others: it does not return then.
+        A scheduler that told must have heard that it is held: no gateway finds this worker before. One that nobody has
+        told anything could do no work for the others: it does not return then.
         """
         await self._settled.wait()
 
@@ -174,16 +177,19 @@ class Agent:
 
     # --- in --------------------------------------------------------------------------------------------------------
 
-    async def _take(self, answer: scheduler_service_pb2.HeartbeatResponse, tasks: asyncio.TaskGroup) -> None:
+    async def _take(
+        self, answer: scheduler_service_pb2.HeartbeatResponse, tasks: asyncio.TaskGroup, reported: bool
+    ) -> None:
         self._interval = answer.interval.ToTimedelta().total_seconds() or _INTERVAL
         if self._draining:
             return
         if not answer.authoritative:
             await self._recall(tasks)
             return
-        self._told = True
+        self._told = self._heard = True
         self._follow(answer.assignments, tasks)
-        self._look_settled()
+        if reported and self._complete():
+            self._settled.set()
         await self._memory.keep(answer.assignments)
 
     async def _recall(self, tasks: asyncio.TaskGroup) -> None:
@@ -195,11 +201,11 @@ class Agent:
                 self._log.info("holding what was held before", assignments=len(assignments))
                 self._told = True
                 self._follow(assignments, tasks)
-        self._look_settled()
-
-    def _look_settled(self) -> None:
-        if self._told and all(holding.settled for holding in self._holdings.values()):
+        if self._told and not self._heard and self._complete():
             self._settled.set()
+
+    def _complete(self) -> bool:
+        return all(holding.settled for holding in self._holdings.values())
 
     def _follow(self, assignments: Sequence[worker_pb2.Assignment], tasks: asyncio.TaskGroup) -> None:
         """Makes what is held become what is wanted."""

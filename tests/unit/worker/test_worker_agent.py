@@ -268,6 +268,21 @@ async def test_it_is_not_settled_before_it_is_told_what_to_hold() -> None:
         await asyncio.wait_for(settled, 5)
 
 
+async def test_it_is_not_settled_before_the_scheduler_has_heard_what_it_holds() -> None:
+    setting = Setting()
+    setting.scheduler.wanted = [assignment()]
+    async with running(setting):
+        settled = asyncio.create_task(setting.agent.settled())
+        await setting.until(lambda: setting.holdings)
+        setting.scheduler.away = True
+        setting.holdings[0].state = State.READY
+        tries = setting.scheduler.tries
+        await setting.until(lambda: setting.scheduler.tries > tries + 2)
+        assert not settled.done()
+        setting.scheduler.away = False
+        await asyncio.wait_for(settled, 5)
+
+
 async def test_without_a_scheduler_it_is_settled_by_what_it_remembers() -> None:
     setting = Setting()
     setting.scheduler.away, setting.memory.kept = True, [assignment(1)]
