@@ -71,7 +71,7 @@ def config(service: str) -> Schema:
         node = schema
         for group in groups:
             node = node["properties"][group]
-        node["properties"].pop(last, None)
+        node["properties"].pop(last)
     cleaned: Schema = _without_titles(schema)
     return cleaned
 
