@@ -317,4 +317,22 @@ GATEWAY: Final = (
         "a connection may make and cancel calls as fast as it likes",
         slow=True,
     ),
+    Mutant(
+        "held-for-ever",
+        "gateway/unrouted.py",
+        "            if not self._still(deployment):",
+        "            if False:",
+        (f"{_U}test_core_cold_start.py::test_calls_of_every_kind_are_held_until_a_worker_has_come",),
+        "calls that wait for a first worker never hear that it has come",
+        slow=True,
+    ),
+    Mutant(
+        "held-without-bounds",
+        "gateway/unrouted.py",
+        "        self._directory.tally.bytes += len(call.payload)\n",
+        "",
+        (f"{_U}test_core_cold_start.py::test_what_is_held_is_bounded_in_calls_and_in_bytes",),
+        "what waits for a first worker takes any amount of memory",
+        slow=True,
+    ),
 )
