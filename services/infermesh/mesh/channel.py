@@ -16,13 +16,15 @@ OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.keepalive_timeout_ms", 1_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
+    # a peer that is held up, while its system goes on taking what it is sent, answers none: gRPC would wait a minute
+    ("grpc.http2.ping_timeout_ms", 5_000),
     # we look again quickly: a restarted peer is back within a second
     ("grpc.initial_reconnect_backoff_ms", 100),
     # which is how long a connection may take to come about: three round trips with TLS, on a busy machine
     ("grpc.min_reconnect_backoff_ms", 1_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # and where a name has come to stand for another address, we ask for it as soon as nobody answers under the old one
-    ("grpc.dns_min_time_between_resolutions_ms", 30000),
+    ("grpc.dns_min_time_between_resolutions_ms", 500),
     # one caller's trouble with a peer must not put another caller's channel into back-off
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
