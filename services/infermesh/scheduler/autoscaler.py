@@ -9,7 +9,7 @@ The rules:
 3. Down only to what would have sufficed at every moment of the last `scale_down_delay` seconds; a scheduler that has
    just taken over, or heard no gateway meanwhile, has not seen those yet. Whatever the targets are, workers that go
    must leave the others room for what is under way.
-4. To nothing only if the pool may (`min` is 0) and had no call for `zero_delay` seconds.
+4. To nothing only if the pool may (`min` is 0) and had no call for `zero_delay` seconds, all of them seen.
 5. While no gateway tells anything, the number stays as it is.
 """
 
@@ -79,7 +79,8 @@ class Smoothing:
         if demand.rows or demand.in_flight:
             return True
         # what was before this scheduler took over is not known: that counts as a call, if there is a worker to lose
-        return demand.workers > 0 and now - max(demand.used, self._began) < self._pool.zero_delay
+        last = max(demand.used, self._began) if demand.workers else demand.used
+        return now - last < self._pool.zero_delay
 
 
 class Autoscaler:
@@ -100,7 +101,7 @@ class Autoscaler:
         wanted = self._up(signals, replicas)
         if wanted <= replicas:
             wanted = min(replicas, self._down(replicas, now))
-        if pool.min == 0 and not signals.active:
+        if pool.min == 0 and not signals.active and (not replicas or now - self._began >= pool.zero_delay):
             return 0
         return self._bounded(max(wanted, 1))
 

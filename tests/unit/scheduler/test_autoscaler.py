@@ -104,6 +104,7 @@ def test_the_last_worker_stops_when_the_pool_is_no_longer_active() -> None:
     assert counts[:60] == [3] * 60
     assert counts[60:100] == [1] * 40
     assert counts[100:] == [0] * 20
+    assert follow(ZERO, lambda *_: replace(IDLE, active=False), 3, 120) == counts, "before that nobody knows"
     assert follow(POOL, signals, 3, 120)[-1] == 1, "not in a pool that must have one"
 
 
@@ -223,6 +224,7 @@ def test_what_was_before_the_scheduler_took_over_counts_as_a_call() -> None:
     assert smoothing.take(PoolDemand(True, 1), 149.0).active
     assert not smoothing.take(PoolDemand(True, 1), 150.0).active
     assert not Smoothing(ZERO, 50.0).take(PoolDemand(True, 0), 51.0).active, "nothing is lost, so nothing is kept"
+    assert Smoothing(ZERO, 50.0).take(PoolDemand(True, 0, used=50.5), 51.0).active, "the first worker may be on its way"
 
 
 def test_so_does_a_time_in_which_no_gateway_told_anything() -> None:
