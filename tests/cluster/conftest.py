@@ -95,16 +95,19 @@ def new_release(make_namespace, values):
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def release(new_release, model):
-    """An installed release that serves `served` (y = 2x + 1) and `tokens` (twenty a second) on every worker."""
+    """An installed release that serves `served` (y = 2x + 1) and `tokens` (twenty a second) on every worker.
+
+    Two gateways and two workers: who changes that puts it right again.
+    """
     made = new_release("shared")
     made.install()
     serve(made, model)
     return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def place(nodes):
     """Where clients run: on the node that is never cut off or drained."""
     registry = f"{SETTINGS.registry}/" if SETTINGS.registry else ""

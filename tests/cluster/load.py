@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.cluster.kubectl import CommandFailed, Kubectl, Object, until
 
+TOLD = 5  # failures of each client that are told in full
 SCRIPTS = Path(__file__).parent / "in_pod"
 
 
@@ -57,12 +58,14 @@ def script_pod(name: str, script: str, place: Place, environment: dict[str, str]
 class Load:
     """Clients in a pod, from when it is entered until it is left; then every call must have ended once, rightly.
 
-    `books` are those of the last look. `doing` says what the test does now, for the failures' sake.
+    Entering waits for the first `warm` answers. `books` are those of the last look. `doing` says what the test does
+    now, for the failures' sake.
     """
 
-    def __init__(self, kube: Kubectl, place: Place, what: Object, *, name: str = "load") -> None:
+    def __init__(self, kube: Kubectl, place: Place, what: Object, *, name: str = "load", warm: int = 50) -> None:
         self._kube = kube
         self._name = name
+        self._warm = warm
         labels = {"infermesh-test": name}
         self._pod = script_pod(name, "calls.py", place, {"LOAD": json.dumps(what)}, labels)
         self._steps: list[tuple[float, str]] = [(0.0, "the start")]
@@ -70,7 +73,7 @@ class Load:
 
     def __enter__(self) -> "Load":
         self._kube.apply(script_map("scripts"), self._pod)
-        until(lambda: self.calls > 50, "the first calls are answered", timeout=120.0)
+        until(lambda: self.calls >= self._warm, "the first calls are answered", timeout=120.0)
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
@@ -94,7 +97,7 @@ class Load:
         if told.startswith("{"):
             self.books = json.loads(told)
         elif told:
-            raise AssertionError(self._kube("logs", self._name, "--tail=30"))
+            raise AssertionError(told[:2000])  # no books: a traceback, whose end this is
         return {"ended": False} | self.books
 
     @property
@@ -108,10 +111,10 @@ class Load:
         until(lambda: self.calls >= calls, f"{calls} calls", timeout=timeout, pause=1.0)
 
     def failures(self) -> list[str]:
-        """Tells of each failure what it was, and in which step its call began and ended."""
+        """Tells of the first failures what they were, and in which step each call began and ended."""
         told = []
         for name, book in self.books.items():
-            for each in book["failures"] if isinstance(book, dict) else ():
+            for each in book["failures"][:TOLD] if isinstance(book, dict) else ():
                 began, ended = self._step(each["at"]), self._step(each["at"] + each["took"])
                 told.append(f"{name}: {each['what']}, at {each['at']:.2f} for {each['took']} s, {began} to {ended}")
         return told

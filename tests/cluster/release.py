@@ -43,9 +43,9 @@ class Release:
         """Goes back to the revision before, and waits."""
         self.helm("rollback", self.name, "--wait", f"--timeout={START:.0f}s")
 
-    def uninstall(self) -> None:
-        """Uninstalls it and waits until its objects are gone."""
-        self.helm("uninstall", self.name, "--wait", "--timeout=120s")
+    def uninstall(self) -> str:
+        """Uninstalls it, waits until its objects are gone, and returns what helm says."""
+        return self.helm("uninstall", self.name, "--wait", "--timeout=120s")
 
     def _put(self, verb: str) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:

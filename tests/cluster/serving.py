@@ -17,10 +17,15 @@ def serve(release, model):
         client.deploy("tokens", version=push_tokens(client, "tokens", step=0.05), replicas="all", pool=POOL)
 
 
+def plain_client(release, name, deployment, rate, *, balance=False):
+    """Describes a plain client: of the service, or of the headless one if it balances itself."""
+    target = f"dns:///{release.service('gateway-headless' if balance else 'gateway')}:8080"
+    return {"name": name, "target": target, "deployment": deployment, "rate": rate, "balance": balance}
+
+
 def two_clients(release, rate):
-    """Says what the usual load is made of."""
-    one, many = (f"dns:///{release.service(name)}:8080" for name in ("gateway", "gateway-headless"))
-    half = {"deployment": "served", "rate": rate / 2}
-    streams = {"name": "streams", "target": many, "deployment": "tokens", "streams": 6, "tokens": 240}
-    clients = [{"name": "one", "target": one, **half}, {"name": "many", "target": many, "balance": True, **half}]
-    return {"clients": clients, "streams": [streams]}
+    """Describes the usual load: one client with one connection, one that balances itself, and long token streams."""
+    clients = [plain_client(release, "one", "served", rate / 2)]
+    clients.append(plain_client(release, "many", "served", rate / 2, balance=True))
+    stream = {"name": "streams", "target": clients[1]["target"], "deployment": "tokens", "streams": 6, "tokens": 240}
+    return {"clients": clients, "streams": [stream]}

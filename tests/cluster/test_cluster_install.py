@@ -5,7 +5,7 @@ import time
 import tritonclient.grpc as triton
 
 from infermesh.client import Client
-from tests.cluster.kubectl import run
+from tests.cluster.kubectl import run, until
 from tests.cluster.release import POOL, Forward
 from tests.mesh import models
 
@@ -37,9 +37,9 @@ def test_a_first_answer_comes_soon_and_an_uninstall_leaves_the_volume_alone(new_
         print(f"\n  installed after {installed:.1f} s, first answer after {took:.1f} s", flush=True)
     assert took < PROMISE
     release.helm("test", release.name, "--timeout=120s")
-    release.uninstall()
-    (left,) = everything(release.kube)
-    assert left.startswith("persistentvolumeclaim/")
+    assert "PersistentVolumeClaim" in release.uninstall()
+    volume = [f"persistentvolumeclaim/{release.fullname}-registry"]
+    until(lambda: everything(release.kube) == volume, "only the volume is left", timeout=120.0)
 
 
 def infer(address):

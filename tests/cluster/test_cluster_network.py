@@ -22,18 +22,10 @@ HARMLESS = ("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesr
 
 
 @pytest.fixture(scope="module")
-def quiet_release(new_release):
-    """An installed release without a deployment."""
-    made = new_release("posture")
-    made.install()
-    return made
-
-
-@pytest.fixture(scope="module")
-def targets(quiet_release):
+def targets(release):
     """Components by every address that their pods might listen on."""
     found = {}
-    for pod in quiet_release.settled():
+    for pod in release.settled():
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
         for port in (*PORTS.values(), *BESIDE):
             found[f"{pod['status']['podIP']}:{port}"] = (component, port)
@@ -41,13 +33,13 @@ def targets(quiet_release):
 
 
 @pytest.fixture(scope="module")
-def stranger(quiet_release, make_namespace, place):
+def stranger(release, make_namespace, place):
     """Makes pods that are no part of the mesh; returns the kubectl to ask them with."""
     started = {}
 
     def start(kind):
         if kind not in started:
-            kube = quiet_release.kube if kind == "outside" else make_namespace("foreign")
+            kube = release.kube if kind == "outside" else make_namespace("foreign")
             sleeper = script_pod("stranger", "idle.py", place, {}, {"infermesh-test": "stranger"})
             kube.apply(script_map("scripts"), sleeper)
             until(lambda: kube.get("pod", "stranger")["status"]["phase"] == "Running", "the stranger runs")
@@ -68,12 +60,12 @@ def reached(kube, pod, targets):
 
 
 @pytest.mark.parametrize("source", ["gateway", "registry", "scheduler", "worker"])
-def test_a_service_reaches_those_it_needs_and_no_other(quiet_release, targets, source):
-    pod = quiet_release.pods(source)[0]
+def test_a_service_reaches_those_it_needs_and_no_other(release, targets, source):
+    pod = release.pods(source)[0]
     others = {
         address: path for address, path in targets.items() if not address.startswith(pod["status"]["podIP"] + ":")
     }
-    assert reached(quiet_release.kube, pod["metadata"]["name"], others) == NEEDED[source]
+    assert reached(release.kube, pod["metadata"]["name"], others) == NEEDED[source]
 
 
 @pytest.mark.parametrize("source", ["outside", "foreign"])
@@ -81,26 +73,24 @@ def test_other_pods_reach_the_gateways_alone(stranger, targets, source):
     assert reached(stranger(source), "stranger", targets) == NEEDED[source]
 
 
-def test_no_role_has_a_wildcard_and_none_is_of_the_whole_cluster(quiet_release):
-    roles = quiet_release.kube.items("roles", quiet_release.selector())
+def test_no_role_has_a_wildcard_and_none_is_of_the_whole_cluster(release):
+    roles = release.kube.items("roles", release.selector())
     for role in roles:
         for rule in role["rules"]:
             assert "*" not in json.dumps(rule), role["metadata"]["name"]
     for kind in ("clusterroles", "clusterrolebindings"):
-        assert quiet_release.kube.items(kind, quiet_release.selector()) == []
+        assert release.kube.items(kind, release.selector()) == []
 
 
 @pytest.mark.parametrize("component", ["gateway", "registry", "worker"])
-def test_a_service_that_asks_kubernetes_nothing_has_no_token_and_may_do_nothing(quiet_release, component):
-    pod = quiet_release.pods(component)[0]
+def test_a_service_that_asks_kubernetes_nothing_has_no_token_and_may_do_nothing(release, component):
+    pod = release.pods(component)[0]
     account = pod["spec"]["serviceAccountName"]
     assert account != "default"
     code = "import os; print(os.path.exists('/var/run/secrets/kubernetes.io/serviceaccount'))"
-    assert quiet_release.kube.exec(pod["metadata"]["name"], "python", "-c", code).strip() == "False"
-    name = f"system:serviceaccount:{quiet_release.kube.namespace}:{account}"
-    rights = quiet_release.kube(
-        "auth", "can-i", "--list", "--no-headers", f"--as={name}", "--as-group=system:authenticated"
-    )
+    assert release.kube.exec(pod["metadata"]["name"], "python", "-c", code).strip() == "False"
+    name = f"system:serviceaccount:{release.kube.namespace}:{account}"
+    rights = release.kube("auth", "can-i", "--list", "--no-headers", f"--as={name}", "--as-group=system:authenticated")
     resources = [line.split()[0].partition(".")[0] for line in rights.splitlines() if not line.startswith(" ")]
     assert [each for each in resources if not each.startswith(HARMLESS)] == []
 
@@ -108,16 +98,16 @@ def test_a_service_that_asks_kubernetes_nothing_has_no_token_and_may_do_nothing(
 @pytest.mark.parametrize(
     "right", ["list leases", "update leases/another", "get secrets", "create pods", "delete pods", "patch deployments"]
 )
-def test_the_scheduler_may_do_no_more_than_lead(quiet_release, right):
-    account = quiet_release.pods("scheduler")[0]["spec"]["serviceAccountName"]
-    who = f"--as=system:serviceaccount:{quiet_release.kube.namespace}:{account}"
+def test_the_scheduler_may_do_no_more_than_lead(release, right):
+    account = release.pods("scheduler")[0]["spec"]["serviceAccountName"]
+    who = f"--as=system:serviceaccount:{release.kube.namespace}:{account}"
     with pytest.raises(CommandFailed):  # it says no by its exit status
-        quiet_release.kube("auth", "can-i", *right.split(), who)
+        release.kube("auth", "can-i", *right.split(), who)
 
 
-def test_every_pod_is_restricted(quiet_release):
+def test_every_pod_is_restricted(release):
     """The namespace refuses other pods; here it is seen that the settings are the pods' own, and the root read-only."""
-    for pod in quiet_release.pods():
+    for pod in release.pods():
         for container in pod["spec"]["containers"] + pod["spec"].get("initContainers", []):
             context = container["securityContext"]
             assert context["readOnlyRootFilesystem"] is True

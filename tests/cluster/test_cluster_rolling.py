@@ -7,9 +7,12 @@ service. Every call is accounted for.
 import pytest
 
 from tests.cluster.kubectl import names
+from tests.cluster.load import Load
 from tests.cluster.release import POOL
+from tests.cluster.serving import two_clients
 
 WORKER, GATEWAY = "worker", "gateway"
+FEWER = 5_000  # calls, where what happens takes but a moment
 
 
 @pytest.fixture
@@ -23,11 +26,11 @@ def under_load(load, settings, capsys):
     load.check(settings.calls)
 
 
-@pytest.mark.parametrize("component", [WORKER, GATEWAY])
-def test_scaling_fails_no_call(release, under_load, component):
+def test_scaling_fails_no_call(release, under_load):
     for replicas in (4, 1, 3, 2):
-        under_load.doing(f"{component} to {replicas}")
-        release.scale(component, replicas)
+        for component in (WORKER, GATEWAY):
+            under_load.doing(f"{component} to {replicas}")
+            release.scale(component, replicas)
 
 
 def test_restarts_of_each_service_fail_no_call(release, under_load):
@@ -54,8 +57,19 @@ def test_deleted_pods_of_each_kind_fail_no_call(release, under_load):
     for component in (WORKER, GATEWAY, "scheduler", "registry"):
         under_load.doing(f"deletion of a {component}")
         release.delete_pod(component)
-    under_load.doing("forced deletion of a worker")
-    release.delete_pod(WORKER, force=True)
+
+
+def test_workers_deleted_by_force_fail_no_call(release, settings, place, capsys):
+    what = two_clients(release, settings.rate) | {"streams": []}  # a stream that has begun is lost with its worker
+    with Load(release.kube, place, what) as load:
+        load.until(1_000)
+        for number in (1, 2):
+            load.doing(f"forced deletion {number}")
+            release.delete_pod(WORKER, force=True)
+        load.until(FEWER)
+    with capsys.disabled():
+        print(f"\n  {load}", flush=True)
+    load.check(FEWER)
 
 
 def test_a_drained_node_fails_no_call(release, under_load, nodes):

@@ -25,7 +25,7 @@ INFER = "/inference.GRPCInferenceService/ModelInfer"
 ROUND_ROBIN = (("grpc.service_config", '{"loadBalancingConfig": [{"round_robin": {}}]}'),)
 WIDTH = 4
 TICK = 0.005
-KEPT = 40  # failures that are told in full
+KEPT = 10  # failures that are told in full; a line of a log has room for 16 KiB
 
 
 class Books:
