@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from infermesh.cli.bench_report import Files, show
-from infermesh.cli.options import DEFAULT_HOME, Address, Format, Home, Output, Timeout, connected, find_address
+from infermesh.cli.options import (
+    DEFAULT_HOME,
+    Address,
+    Format,
+    Home,
+    Output,
+    Timeout,
+    connected,
+    encrypted,
+    find_address,
+)
 from infermesh.cli.tensor_args import random_inputs, read_inputs
+from infermesh.errors import Unsupported
 from infermesh.loadgen.arrivals import Arrivals
 
 if TYPE_CHECKING:
@@ -57,6 +68,8 @@ def bench(
     files.check()
     from infermesh.loadgen.plan import Plan
 
+    if encrypted(address):
+        raise Unsupported("bench measures plaintext only: name a gateway's own port, without https:// and --tls")
     with connected(address, home, timeout) as client:
         messages = requests(client, deployment, inputs or [], version=version, batch=batch, seed=seed)
     plan = Plan(

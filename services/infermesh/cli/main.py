@@ -1,10 +1,11 @@
 """The `infermesh` command: the table of its subcommands. Entry point of the distribution."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from infermesh.cli.group import Commands, Entry
+from infermesh.cli.options import TLS, TlsOptions
 
 _PASS_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
@@ -42,11 +43,21 @@ class Infermesh(Commands):
     entries = COMMANDS
 
 
+def _tls(name: str, text: str) -> Any:
+    return typer.Option(f"--tls-{name}", envvar=f"INFERMESH_TLS_{name.replace('-', '_').upper()}", help=text)
+
+
 def _root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    tls: Annotated[bool, typer.Option("--tls", envvar="INFERMESH_TLS", help="Speak TLS, as with https://…")] = False,
+    ca: Annotated[str, _tls("ca", "PEM file: whom the gateway's certificate may be from.")] = "",
+    cert: Annotated[str, _tls("cert", "PEM file: the certificate to show.")] = "",
+    key: Annotated[str, _tls("key", "PEM file: its key.")] = "",
+    server_name: Annotated[str, _tls("server-name", "Name in the gateway's certificate; default: the address's.")] = "",
 ) -> None:
     """Serve models over a mesh of gateway, registry, scheduler and workers."""
+    TLS.set(TlsOptions(tls, ca, cert, key, server_name))
     if version:
         from infermesh.cli.version import version as show
 

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from infermesh.client.retry import Retry
+from infermesh.client.tls import Tls, certificates
 from infermesh.errors import Cancelled, DeadlineExceeded, FailedPrecondition, InvalidInput, MeshError, NotReady
 from infermesh.mesh.channel import connect
 from infermesh.mesh.clock import Clock, SystemClock
@@ -53,13 +54,19 @@ class Connection:
     """
 
     def __init__(
-        self, address: str, *, timeout: float = 30.0, retry: Retry | None = None, clock: Clock | None = None
+        self,
+        address: str,
+        *,
+        timeout: float = 30.0,
+        retry: Retry | None = None,
+        tls: bool | Tls = False,
+        clock: Clock | None = None,
     ) -> None:
         self.address = target_of(address)
         self.timeout = timeout
         self.retry = retry or Retry()
         self.clock: Clock = clock or SystemClock()
-        self._channel = connect(self.address)
+        self._channel = connect(self.address, certificates(address, tls))
         self._callables: dict[str, Any] = {}
 
     async def close(self) -> None:
@@ -136,19 +143,23 @@ class Connection:
 
 
 def target_of(address: str) -> str:
-    """Returns host:port of an address that may begin with `http://` or `grpc://`. Raises InvalidInput.
+    """Returns host:port of an address that may begin with `http://`, `grpc://` or, with TLS, `https://`, `grpcs://`.
 
+    Of those with TLS a missing port is 443. Raises InvalidInput for anything else.
     gRPC's own forms for several gateways stay as they are: `dns:///name:port`, `ipv4:host:port,host:port`.
     """
     scheme, found, rest = address.rpartition("://")
-    if found and scheme not in ("http", "grpc", "dns", "unix"):
-        raise InvalidInput(f"address: expected host:port, http:// or grpc://, got {address!r}")
+    if found and scheme not in ("http", "grpc", "https", "grpcs", "dns", "unix"):
+        raise InvalidInput(f"address: expected host:port, http(s):// or grpc(s)://, got {address!r}")
     if scheme in ("dns", "unix"):
         return address
-    host, _, port = rest.rstrip("/").rpartition(":")
+    rest = rest.rstrip("/")
+    if scheme in ("https", "grpcs") and ":" not in rest.rpartition("]")[2]:
+        rest = f"{rest}:443"
+    host, _, port = rest.rpartition(":")
     if not host or not port.isdigit():
         raise InvalidInput(f"address: expected host:port, e.g. 127.0.0.1:8080, got {address!r}")
-    return rest.rstrip("/")
+    return rest
 
 
 def trace_context() -> Metadata:

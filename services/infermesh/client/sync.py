@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from infermesh.client.async_client import AsyncClient
 from infermesh.client.retry import Retry
+from infermesh.client.tls import Tls
 from infermesh.errors import FailedPrecondition
 
 P = ParamSpec("P")
@@ -103,10 +104,12 @@ class Client:
             client.infer("digits", {"image": images})["logits"]
     """
 
-    def __init__(self, address: str, *, timeout: float = 30.0, retry: Retry | None = None) -> None:
+    def __init__(
+        self, address: str, *, timeout: float = 30.0, retry: Retry | None = None, tls: bool | Tls = False
+    ) -> None:
         self._thread = LoopThread()
         try:
-            self._client = self._thread.run(_construct(address, timeout, retry))
+            self._client = self._thread.run(_construct(address, timeout, retry, tls))
         except BaseException:
             self._thread.stop()
             raise
@@ -158,6 +161,6 @@ class Client:
         self.close()
 
 
-async def _construct(address: str, timeout: float, retry: Retry | None) -> AsyncClient:
+async def _construct(address: str, timeout: float, retry: Retry | None, tls: bool | Tls) -> AsyncClient:
     # the channel belongs to the loop that it is made in
-    return AsyncClient(address, timeout=timeout, retry=retry)
+    return AsyncClient(address, timeout=timeout, retry=retry, tls=tls)

@@ -23,6 +23,9 @@ OURS = [method for method in ALL if method.path.startswith("/infermesh.")]
         ("ipv4:127.0.0.1:8080,127.0.0.1:8081", "ipv4:127.0.0.1:8080,127.0.0.1:8081"),
         ("http://mesh.local:80/", "mesh.local:80"),
         ("grpc://[::1]:9", "[::1]:9"),
+        ("https://mesh.example:8443/", "mesh.example:8443"),
+        ("https://mesh.example", "mesh.example:443"),
+        ("grpcs://[::1]", "[::1]:443"),
         ("dns:///gateway.infermesh:8080", "dns:///gateway.infermesh:8080"),
     ],
 )
@@ -30,7 +33,9 @@ def test_addresses_that_are_understood(address: str, target: str) -> None:
     assert target_of(address) == target
 
 
-@pytest.mark.parametrize("address", ["", "host", ":80", "host:", "host:http", "https://host:443", "ftp://host:1"])
+@pytest.mark.parametrize(
+    "address", ["", "host", ":80", "host:", "host:http", "https://host:http", "https://", "ftp://host:1"]
+)
 def test_addresses_that_are_not(address: str) -> None:
     with pytest.raises(errors.InvalidInput, match="address"):
         target_of(address)
