@@ -223,7 +223,7 @@ def tls() -> Schema:
     return closed(
         existingSecret=SECRET_NAME,
         certManager=closed(enabled=BOOL, issuerRef=issuer, duration=hours, renewBefore=hours),
-        front=closed(existingSecret=SECRET_NAME, clientAuthority=BOOL),
+        front=closed(existingSecret=SECRET_NAME, clientAuthority=BOOL, serverName=TEXT),
     )
 
 
