@@ -22,7 +22,7 @@ def _families() -> Iterator[Any]:
         if getattr(make, "__module__", "") != metrics.__name__:
             continue
         made = make(*[prometheus_client.CollectorRegistry()] * len(inspect.signature(make).parameters))
-        yield from vars(made).values() if inspect.isclass(make) else [made]
+        yield from (part for part in [made, *getattr(made, "__dict__", {}).values()] if hasattr(part, "_labelnames"))
     process = prometheus_client.CollectorRegistry()
     prometheus_client.ProcessCollector(registry=process)
     yield from process.collect()
@@ -70,6 +70,16 @@ def test_every_metric_and_label_of_a_panel_exists(dashboard: Any) -> None:
         labels = set().union(*(SAMPLES[name] for name in names)) | BY_PROMETHEUS
         unknown = dashboards.grouped(expression) - labels
         assert not unknown, f"{title}: {expression}: no label {unknown}"
+
+
+def test_every_metric_is_in_a_panel() -> None:
+    expressions = [text for path in dashboards.FILES for _, text in dashboards.expressions(dashboards.read(path))]
+    shown = {_metric(selector.name) for text in expressions for selector in dashboards.selectors(text)}
+    assert {_metric(name) for name in SAMPLES if name.startswith("infermesh_")} - shown == set()
+
+
+def _metric(sample: str) -> str:
+    return re.sub("_(bucket|sum|count)$", "", sample)
 
 
 def test_every_variable_asks_for_labels_that_exist(dashboard: Any) -> None:
