@@ -1,22 +1,25 @@
 """A pool that has shrunk to nothing: calls that come then wait, and the first worker that starts answers them."""
 
+import contextlib
 import json
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 
 from infermesh import errors
 from infermesh.client import Client, Retry
+from infermesh.keda.v1.externalscaler_pb2 import IsActiveResponse, ScaledObjectRef
 from infermesh.testing import LocalMesh, MeshOptions
 from infermesh.v1.deployment_pb2 import Deployment
 from tests.mesh.conftest import CPU
 from tests.mesh.models import ROW, answer, samples
 
 WAIT = 20.0
-POOLS = "pools: {small: {autoscaling: keda, min: 0}}\n"
+POOLS = "scaler_listen: 127.0.0.1:0\npools: {small: {autoscaling: keda, min: 0, zero_delay: 0}}\n"
 
 
 @pytest.fixture
@@ -47,8 +50,26 @@ def post(mesh, body, headers):
         return response.status
 
 
+@contextlib.contextmanager
+def activity(mesh):
+    """Yields what KEDA reads of the pool: one answer after the other, each when it changes."""
+    with grpc.insecure_channel(mesh.address("scheduler", "scaler")) as channel:
+        call = channel.unary_stream(
+            "/externalscaler.ExternalScaler/StreamIsActive",
+            lambda message: message.SerializeToString(),
+            IsActiveResponse.FromString,
+        )
+        stream = call(ScaledObjectRef(scalerMetadata={"pool": "small"}), timeout=2 * WAIT)
+        yield (answer.result for answer in stream)
+        stream.cancel()
+
+
 def test_from_one_worker_to_none_and_back(mesh, files):
-    with Client(mesh.gateway, retry=Retry(attempts=1)) as client, ThreadPoolExecutor() as threads:
+    with (
+        Client(mesh.gateway, retry=Retry(attempts=1)) as client,
+        ThreadPoolExecutor() as threads,
+        contextlib.ExitStack() as exits,
+    ):
         client.push("cold", files.onnx(2), samples=samples(2))
         client.set_alias("cold", "prod", 1)
         client.deploy("cold", version="prod", replicas="all", pool="small")
@@ -59,6 +80,9 @@ def test_from_one_worker_to_none_and_back(mesh, files):
         until(lambda: state(client) == (Deployment.ACTIVE, 0))
         with pytest.raises(errors.DeadlineExceeded):
             client.infer("cold", {"x": ROW}, timeout=0.5)
+        active = exits.enter_context(activity(mesh))
+        while next(active):
+            pass  # that call has made it active for a moment
         held = [
             threads.submit(client.infer, "cold", {"x": ROW}, timeout=WAIT),
             threads.submit(client.infer, "cold", {"x": ROW}, version="prod", timeout=WAIT),
@@ -67,6 +91,7 @@ def test_from_one_worker_to_none_and_back(mesh, files):
         tensor = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": ROW[0].tolist()}
         plain = threads.submit(post, mesh, json.dumps({"inputs": [tensor]}).encode(), {})
         raw = threads.submit(post, mesh, ROW.tobytes(), {"Inference-Header-Content-Length": "0"})
+        assert next(active), "whatever starts workers is told that calls wait"
         time.sleep(1)
         assert not any(call.done() for call in (*held, plain, raw))
 

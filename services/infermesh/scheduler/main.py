@@ -175,7 +175,7 @@ def _acting(
     """Yields what acts on pools through the API of the cluster."""
 
     def slowly() -> Backoff:
-        return Backoff(random.random, first=1.0, most=30.0)
+        return Backoff(random.random, first=1.0, most=10.0)
 
     demand, holds = scaling.demand, leadership.holds
     costs = CostWriter(fleet, demand, workloads, may_act=holds, clock=clock, backoff=slowly())
