@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import chart_schema
 import yaml
@@ -73,15 +73,28 @@ def table(source: str) -> str:
     return "\n".join(lines)
 
 
+def describe(schema: dict[str, Any], listed: list[Row]) -> dict[str, Any]:
+    """Returns the schema with the comments of the values as descriptions, where it has none."""
+    described: dict[str, Any] = json.loads(json.dumps(schema))  # its parts are shared; these are not
+    for row in listed:
+        node: Any = described
+        for part in row.key.split("."):
+            node = node.get("properties", {}).get(part, {})
+        if node and row.text:
+            node.setdefault("description", row.text)
+    return described
+
+
 def generated() -> dict[Path, str]:
     """Returns what the generated files shall contain."""
-    schema = json.dumps(chart_schema.values(), indent=2, ensure_ascii=False) + "\n"
+    source = (CHART / "values.yaml").read_text()
+    schema = json.dumps(describe(chart_schema.values(), list(rows(source))), indent=2, ensure_ascii=False) + "\n"
     readme = (CHART / "README.md").read_text()
     head, begin, rest = readme.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not (begin and end):
         raise SystemExit(f"README.md of the chart: expected the lines {BEGIN} and {END}")
-    listing = table((CHART / "values.yaml").read_text())
+    listing = table(source)
     return {
         CHART / "values.schema.json": schema,
         CHART / "README.md": f"{head}{BEGIN}\n{listing}\n{END}{tail}",

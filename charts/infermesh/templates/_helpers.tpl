@@ -72,6 +72,11 @@ labels:
 {{- if .Values.tls.front.existingSecret }}https{{ else }}kubernetes.io/h2c{{ end }}
 {{- end }}
 
+{{/* The same of the ports inside the mesh. */}}
+{{- define "infermesh.meshProtocol" -}}
+{{- if or .Values.tls.existingSecret .Values.tls.certManager.enabled }}https{{ else }}kubernetes.io/h2c{{ end }}
+{{- end }}
+
 {{/* Name of the Secret with the component's certificate for the mesh; empty without TLS. */}}
 {{- define "infermesh.tlsSecret" -}}
 {{- $tls := .root.Values.tls -}}

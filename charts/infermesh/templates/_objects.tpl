@@ -22,7 +22,7 @@ data:
     {{- include "infermesh.config" . | nindent 4 }}
 {{- end }}
 
-{{/* A headless Service; `ports` maps names to numbers. */}}
+{{/* A headless Service; takes `port`, and `protocol` if that is not the mesh's. */}}
 {{- define "infermesh.headlessService" -}}
 apiVersion: v1
 kind: Service
@@ -40,7 +40,7 @@ spec:
     - name: grpc
       port: {{ .port }}
       targetPort: grpc
-      appProtocol: kubernetes.io/h2c
+      appProtocol: {{ .protocol | default (include "infermesh.meshProtocol" .root) }}
     - name: metrics
       port: 9090
       targetPort: metrics
