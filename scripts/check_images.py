@@ -107,19 +107,22 @@ def _contents(engine: Engine, service: str, image: str) -> Iterator[str]:
     if service != "worker" and present.stdout.strip():
         yield f"holds {', '.join(present.stdout.split())}"
     modules = "import importlib.util as u; print(*(m for m in ('torch', 'pip', 'uvloop') if u.find_spec(m)))"
-    modules = engine.run(image, ["python", "-c", modules]).stdout.split()
+    found = engine.run(image, ["python", "-c", modules])
     expected = ["torch", "uvloop"] if service == "worker" else ["uvloop"]
-    if modules != expected:
-        yield f"of torch, pip and uvloop, Python finds {modules}, not {expected}"
+    if found.stdout.split() != expected:
+        yield f"of torch, pip and uvloop, Python finds {found.stdout.split()}, not {expected}: {_tail(found.stderr)}"
     bill = engine.run(image, ["cat", "/usr/share/infermesh/sbom.json"])
     names = {part["name"] for part in json.loads(bill.stdout or "{}").get("components", ())}
     yield from (f"its bill of materials lacks {name}" for name in ("grpcio", "tini", "infermesh") if name not in names)
 
 
 def _starts(engine: Engine, image: Image) -> Iterator[str]:
+    """A worker that can't tell its address, for want of a network, may say so instead."""
     until = ["timeout", "--preserve-status", "--signal=TERM", f"--kill-after={SECONDS}", str(SECONDS)]
     done = engine.run(image.name, [*until, *image.command])
     text = done.stdout + done.stderr
+    if _refused(done, "advertise"):
+        return
     if '"event": "ready"' not in text:
         yield f"does not start without arguments: {_tail(text)}"
     if done.returncode:
@@ -134,9 +137,14 @@ def _refuses(engine: Engine, image: Image) -> Iterator[str]:
     }
     for argument, named in wrong.items():
         done = engine.run(image.name, [*image.config["Entrypoint"], argument])
-        said = [line for line in done.stderr.splitlines() if line.startswith("infermesh: ")]
-        if done.returncode != 2 or len(said) != 1 or named not in said[0] or "Traceback" in done.stderr:
+        if not _refused(done, named):
             yield f"{argument}: expected one line and status 2, got status {done.returncode}: {_tail(done.stderr)}"
+
+
+def _refused(done: subprocess.CompletedProcess[str], named: str) -> bool:
+    """Tells whether a service ended because of a bad setting, and said which, in one line."""
+    said = [line for line in done.stderr.splitlines() if line.startswith("infermesh: ")]
+    return done.returncode == 2 and len(said) == 1 and named in said[0] and "Traceback" not in done.stderr
 
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

@@ -59,6 +59,7 @@ async def main(argv: Sequence[str]) -> None:
         servicer.add_to_server(work, server)
         oip_servicer.add_to_server(oip_servicer.InferenceServicer(serving, clock), server)
         address = await bind(server, config.listen, process.certificates)
+        stack.push_async_callback(server.stop, None)  # for a bad setting that shows late; a drain has stopped it
         registry = await stack.enter_async_context(connect(config.registry, process.certificates))
         scheduler = await stack.enter_async_context(connect(config.scheduler, process.certificates))
         # a CPU stays one, whatever else is in the machine: there is no need to ask torch again
