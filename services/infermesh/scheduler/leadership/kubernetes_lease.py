@@ -25,6 +25,7 @@ from infermesh.scheduler.leadership.base import Lease
 T = TypeVar("T")
 _SHARE: Final = 0.7  # of the time between two tries that a request may take
 _MARGIN: Final = 1.2  # how much longer its thread is waited for
+_LATE: Final = (urllib3.exceptions.TimeoutError, TimeoutError)
 
 
 def lease_of_cluster(settings: LeaseConfig) -> "KubernetesLease":
@@ -60,8 +61,10 @@ class KubernetesLease:
             return await asyncio.wait_for(answer, self._timeout * _MARGIN)
         except ApiException as error:
             raise _refusal(error, f"lease {self._namespace}/{self._name}") from error
-        except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:  # OSError: TimeoutError, too
-            raise NotReady(f"API server: {type(error).__name__}: {error}") from error
+        except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:
+            late = isinstance(error, _LATE) and not isinstance(error, urllib3.exceptions.NewConnectionError)
+            why = f"no answer within {self._timeout:g} s" if late else f"{type(error).__name__}: {error}"
+            raise NotReady(f"API server: {why}") from error
 
     def _read(self) -> Lease | None:
         try:

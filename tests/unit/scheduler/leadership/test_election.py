@@ -109,6 +109,19 @@ async def test_a_leader_that_cannot_renew_stops_at_the_deadline_and_says_why(
     assert second.leads
 
 
+async def test_the_lead_counts_from_before_the_request_however_late_its_answer(board: Board, clock: FakeClock) -> None:
+    only = Runner("a", board, clock)
+    fates = iter([Fate(back=1.25), Fate(back=1.25)])
+    only.store.fate = lambda: next(fates, Fate(arrives=False))
+    await clock.advance(2.5)  # read; asked at 1.25, answered now
+    assert only.leads
+    await clock.advance(5.7)
+    assert only.leads
+    await clock.advance(0.2)
+    assert not only.leads
+    await only.die()
+
+
 async def test_a_request_that_hangs_does_not_keep_the_leader_from_stopping(
     two: tuple[Runner, Runner], clock: FakeClock
 ) -> None:
