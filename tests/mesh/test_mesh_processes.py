@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import urllib.request
 
 import grpc
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from infermesh.client import Client
 from infermesh.health.v1 import health_pb2
 from infermesh.reflection.v1 import reflection_pb2
+from tests import dashboards
 from tests.mesh.models import ROW, samples
 from tests.mesh.traffic import Traffic
 
@@ -91,6 +94,22 @@ def test_metrics_of_every_service(mesh, client, affine, name):
         lines = [line for line in text.splitlines() if f'model="{affine}"' in line and 'version="1"' in line]
         assert any("_seconds_bucket" in line for line in lines), "a histogram in seconds by model and version"
         assert any('code="OK"' in line for line in lines)
+
+
+def test_dashboards_ask_for_what_the_services_tell(mesh, client, affine):
+    client.infer(affine, {"x": ROW})
+    exposed, labelled = set(), set()
+    for name in SERVICES:
+        for family in text_string_to_metric_families(fetch(f"http://{mesh.address(name, 'metrics')}/metrics")):
+            exposed.add(family.name)
+            labelled |= {(sample.name, *item) for sample in family.samples for item in sample.labels.items()}
+    for file in dashboards.FILES:
+        for title, expression in dashboards.expressions(dashboards.read(file)):
+            for selector in dashboards.selectors(expression):
+                assert re.sub("_(total|bucket|sum|count)$", "", selector.name) in exposed, title
+                for matcher in selector.matchers.matchers:
+                    if str(matcher.op) == "MatchOp.Equal":
+                        assert (selector.name, matcher.name, matcher.value) in labelled, title
 
 
 def test_metrics_through_the_front_door(mesh):
