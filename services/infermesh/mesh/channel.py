@@ -28,8 +28,9 @@ OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     # one caller's trouble with a peer must not put another caller's channel into back-off
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
-    # retries are ours to budget
-    ("grpc.enable_retries", 0),
+    # retries are ours to budget; this brings only those that gRPC makes of calls which no server has seen, because the
+    # connection was sent away at that moment
+    ("grpc.enable_retries", 1),
     ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
 )
 
