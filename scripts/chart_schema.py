@@ -46,6 +46,14 @@ SHARE: Final[Schema] = {
 }
 PERCENT: Final[Schema] = {"type": "integer", "minimum": 1, "maximum": 1000}
 
+REMOVABLE: Final = frozenset(
+    {
+        *("nodeSelector", "tolerations", "affinity", "topologySpread", "podAnnotations", "podLabels"),
+        *("extraEnv", "extraVolumes", "extraVolumeMounts"),
+    }
+)
+"""Keys of a component that null may remove; templates rely on the others."""
+
 
 def closed(**properties: Schema) -> Schema:
     """Returns the schema of an object that has these properties, some or all, and no others."""
@@ -88,6 +96,22 @@ def _without_titles(node: Any) -> Any:
         for key, found in node.items()
         if key != "title"
     }
+
+
+def complete(schema: Schema) -> Schema:
+    """Returns the schema of a component that has every key, as no pool needs to."""
+    needed = [key for key in schema["properties"] if key not in REMOVABLE]
+    scaled = {**schema["properties"]["autoscaling"], "required": ["mode"]}
+    return {**schema, "required": needed, "properties": {**schema["properties"], "autoscaling": scaled}}
+
+
+def with_groups(schema: Schema) -> Schema:
+    """Returns the schema of a block whose groups, at any depth, no null removes."""
+    properties = {
+        key: with_groups(value) if "properties" in value else value for key, value in schema["properties"].items()
+    }
+    needed = [key for key, value in properties.items() if "properties" in value]
+    return {**schema, "properties": properties, "required": needed}
 
 
 def resources() -> Schema:
@@ -239,19 +263,22 @@ def values() -> Schema:
             pullPolicy=one_of("Always", "IfNotPresent", "Never"),
             pullSecrets={"type": "array", "items": SECRET_NAME},
         ),
-        gateway=component("gateway"),
-        registry=registry(),
-        scheduler=component("scheduler"),
-        worker=component("worker"),
+        gateway=complete(component("gateway")),
+        registry=complete(registry()),
+        scheduler=complete(component("scheduler")),
+        worker=complete(component("worker")),
         pools=pools(),
-        tls=tls(),
-        monitoring=closed(
-            serviceMonitor=closed(
-                enabled=BOOL, interval={"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}, labels=TEXTS
-            ),
-            dashboards=closed(enabled=BOOL, labels=TEXTS),
+        tls=with_groups(tls()),
+        monitoring=with_groups(
+            closed(
+                serviceMonitor=closed(
+                    enabled=BOOL, interval={"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}, labels=TEXTS
+                ),
+                dashboards=closed(enabled=BOOL, labels=TEXTS),
+            )
         ),
-        networkPolicy=network_policy(),
+        networkPolicy=with_groups(network_policy()),
     )
+    schema["required"] = [key for key in schema["properties"] if not key.endswith("Override")]
     schema["properties"]["global"] = {"type": "object", "description": "Helm's own; not used here."}
     return {"$schema": "http://json-schema.org/draft-07/schema#", "title": "values of the chart infermesh", **schema}

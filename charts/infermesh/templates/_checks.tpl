@@ -137,6 +137,6 @@ it, its name, and the keys in it. Asks only a cluster that answers: `helm templa
 {{/* A quantity of memory in bytes; 0 for none. */}}
 {{- define "infermesh.bytes" -}}
 {{- $units := dict "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
-{{- $text := toString . -}}
+{{- $text := kindIs "float64" . | ternary (printf "%.0f" (float64 .)) (toString .) -}}
 {{- mulf (regexFind "^[0-9.]+" $text | default "0" | float64) (get $units (regexFind "[A-Za-z]*$" $text) | default 1) -}}
 {{- end }}

@@ -14,7 +14,7 @@ spec:
       {{- include "infermesh.selectorLabels" . | nindent 6 }}
   policyTypes: [Ingress, Egress]
   ingress:
-    {{- with concat (.own.ingress | default list) .values.networkPolicy.ingress }}
+    {{- with concat (.own.ingress | default list) (.values.networkPolicy.ingress | default list) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
     {{- with $all.monitoring }}
@@ -24,7 +24,7 @@ spec:
         - port: 9090
     {{- end }}
   egress:
-    {{- with concat (.own.egress | default list) .values.networkPolicy.egress }}
+    {{- with concat (.own.egress | default list) (.values.networkPolicy.egress | default list) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
     {{- include "infermesh.dnsRule" .root | nindent 4 }}

@@ -88,7 +88,7 @@ volumes:
 image: {{ include "infermesh.image" . }}
 imagePullPolicy: {{ .root.Values.image.pullPolicy }}
 args: [--config, /etc/infermesh/{{ .component }}.yaml]
-{{- $env := concat (.own.env | default list) .values.extraEnv }}
+{{- $env := concat (.own.env | default list) (.values.extraEnv | default list) }}
 {{- with $env }}
 env:
   {{- toYaml . | nindent 2 }}
