@@ -8,19 +8,24 @@ cd "$(dirname "$0")/.."
 kube=${KUBE:-../shared/kube/kube}
 say() { echo "cluster: $*"; }
 
-images() { # builds the four images and puts them on the nodes, under two tags, so that there is something to upgrade to
-  local service file
-  for service in gateway registry scheduler worker; do
-    file=Dockerfile.gateway; [ $service = worker ] && file=Dockerfile.worker
-    "$kube" build -q -t "infermesh-$service:dev" -t "infermesh-$service:next" -f $file --target $service . > /dev/null
+images() { # builds the four images and puts them on the nodes, under a second tag as well: something to upgrade to
+  local service node name ctr="ctr -a /run/containerd/containerd.sock -n k8s.io"
+  BUILDER=$kube TAG=dev scripts/images.sh
+  "$kube" load infermesh-{gateway,registry,scheduler,worker}:dev
+  for node in 1 2; do
+    for service in gateway registry scheduler worker; do
+      name=docker.io/library/infermesh-$service
+      "$kube" node $node $ctr images tag --force $name:dev $name:next > /dev/null
+    done
   done
-  "$kube" load infermesh-{gateway,registry,scheduler,worker}:{dev,next}
 }
 
 faults() { # what only this tool can do to a node or to the API server; the tests run these as they stand, with NODE set
   local rule='INPUT -p tcp --dport 6443 -s 10.244.0.0/16 -j DROP'
   export INFERMESH_CLUSTER_VICTIM=node2 INFERMESH_CLUSTER_NEXT_TAG=next
-  export INFERMESH_CLUSTER_STOP_NODE="$kube stop-node \${NODE#node}" INFERMESH_CLUSTER_START_NODE="$kube start-node \${NODE#node}"
+  # what a node leaves behind takes a moment to go on a busy machine, and the tool does not wait for it
+  export INFERMESH_CLUSTER_STOP_NODE="for n in 1 2 3 4 5; do $kube stop-node \${NODE#node} && exit; sleep 1; done; exit 1"
+  export INFERMESH_CLUSTER_START_NODE="$kube start-node \${NODE#node}"
   export INFERMESH_CLUSTER_CUT_API="$kube node 1 iptables -I $rule"
   export INFERMESH_CLUSTER_MEND_API="while $kube node 1 iptables -D $rule 2> /dev/null; do :; done"
 }

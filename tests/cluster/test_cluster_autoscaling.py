@@ -93,7 +93,8 @@ def test_a_call_is_held_until_the_first_worker_of_its_pool_is_ready(scaled, caps
 
 def test_pools_grow_under_load_and_shrink_after_it_without_a_failed_call(scaled, place, capsys):
     calm = {"clients": [plain_client(scaled, pool, pool, 1) for pool in POOLS]}
-    much = {"clients": [plain_client(scaled, pool, pool, rate) for pool, rate in RATES.items()]}
+    patient = {"timeout": COLD}  # what comes before the pools have grown waits its turn
+    much = {"clients": [plain_client(scaled, pool, pool, rate) | patient for pool, rate in RATES.items()]}
     with Load(scaled.kube, place, calm, name="calm", warm=3) as calm_load:
         with Load(scaled.kube, place, much, name="much") as load:
             began = time.monotonic()

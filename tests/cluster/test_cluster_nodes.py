@@ -33,18 +33,31 @@ def spread_release(new_release, model, nodes, victim):
     return base
 
 
+class Power:
+    """The victim's power."""
+
+    def __init__(self, settings):
+        self._settings = settings
+        self._on = True
+
+    def cut(self):
+        """Takes it away: no process of the node says goodbye."""
+        self._on = False
+        self._settings.do("STOP_NODE")
+
+    def restore(self):
+        """Gives it back, once."""
+        if not self._on:
+            self._on = True
+            self._settings.do("START_NODE")
+
+
 @pytest.fixture
 def power(settings, victim):
-    """Cuts the victim's power when called; after the test it has power again."""
-    cut = []
-
-    def stop():
-        cut.append(time.time())
-        settings.do("STOP_NODE")
-
-    yield stop
-    if cut:
-        settings.do("START_NODE")
+    """The victim's power, which it has again after the test."""
+    held = Power(settings)
+    yield held
+    held.restore()
 
 
 def on(release, node, component=""):
@@ -73,10 +86,10 @@ def test_workers_without_power_fail_no_call(spread_release, settings, place, vic
         load.until(2_000)
         load.doing("power cut")
         began = time.time()
-        power()
+        power.cut()
         took = wait_replaced(release, victim, began)
         load.doing("return")
-        settings.do("START_NODE")
+        power.restore()
         release.settled()
         release.restart("worker")
         assert on(release, victim, "worker"), "the node is not used again"
@@ -103,9 +116,9 @@ def test_clients_leave_a_gateway_without_power(spread_release, settings, place, 
         load.until(1_000)
         load.doing("power cut")
         began = time.time()
-        power()
+        power.cut()
         took = wait_replaced(release, victim, began)
-        settings.do("START_NODE")
+        power.restore()
         release.settled()
     with capsys.disabled():
         print(f"\n  {load}; replaced after {took:.0f} s", flush=True)
