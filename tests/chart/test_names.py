@@ -67,6 +67,27 @@ def test_autoscalers_name_a_workload_that_leaves_its_replicas_to_them(objects):
     assert len(set(scaled)) == len(scaled)
 
 
+def test_whoever_scales_a_workload_is_alone(objects):
+    """An autoscaler's object, the scheduler itself (pools with `builtin`), or the chart's number."""
+    owners = [item["spec"]["scaleTargetRef"]["name"] for item in o.of(objects, *WORKLOAD_OF)]
+    scheduler = next(w for w in o.services(objects) if o.component(w) == "scheduler")
+    pools = o.config(objects, o.pod_template(scheduler)["spec"]).get("pools", {})
+    builtin = [pool["workload"] for pool in pools.values() if pool["autoscaling"] == "builtin"]
+    fixed = [w["metadata"]["name"] for w in o.services(objects) if "replicas" in w["spec"]]
+    everyone = [w["metadata"]["name"] for w in o.services(objects)]
+    assert sorted([*owners, *builtin, *fixed]) == sorted(everyone)
+    assert {pool["workload"] for pool in pools.values()} <= set(everyone)
+
+
+def test_roles_name_objects_that_are_there(objects):
+    names = {kind: [item["metadata"]["name"] for item in o.of(objects, kind)] for kind in ("Lease", "Deployment")}
+    kinds = {"leases": "Lease", "deployments/scale": "Deployment"}
+    for role in o.of(objects, "Role"):
+        for rule in role["rules"]:
+            for resource in rule["resources"]:
+                assert set(rule.get("resourceNames", [])) <= set(names.get(kinds.get(resource, ""), [])), rule
+
+
 def test_services_name_ports_that_their_pods_have(objects):
     for service in o.of(objects, "Service"):
         for workload in o.services(objects):
