@@ -22,16 +22,28 @@ async def passing_on(upstream: str, silent: asyncio.Event) -> AsyncIterator[str]
                 sink.write(data)
         sink.close()
 
+    connections: set[asyncio.Task[None] | None] = set()
+
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, _, port = upstream.rpartition(":")
-        there, back = await asyncio.open_connection(host, int(port))
-        await asyncio.gather(pump(reader, back), pump(there, writer), return_exceptions=True)
-        for end in (back, writer):
-            end.close()
+        connections.add(asyncio.current_task())
+        ends = [writer]
+        try:
+            host, _, port = upstream.rpartition(":")
+            there, back = await asyncio.open_connection(host, int(port))
+            ends.append(back)
+            await asyncio.gather(pump(reader, back), pump(there, writer), return_exceptions=True)
+        finally:
+            for end in ends:
+                end.close()
+            await asyncio.gather(*(end.wait_closed() for end in ends), return_exceptions=True)
 
     relay = await asyncio.start_server(accept, "127.0.0.1", 0)
     async with relay:
         yield "{}:{}".format(*relay.sockets[0].getsockname())
+    left = [task for task in connections if task is not None]
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 async def test_a_silent_peer_is_given_up_within_seven_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
