@@ -78,7 +78,8 @@ class Load:
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         try:
-            self._kube.exec(self._name, "sh", "-c", "kill -TERM 1")
+            if not self.look()["ended"]:
+                self._kube.exec(self._name, "sh", "-c", "kill -TERM 1")
             until(lambda: self.look()["ended"], "every call ends", timeout=330.0)
         except (AssertionError, CommandFailed):
             if error is None:
@@ -135,6 +136,11 @@ class Load:
     def calls_told(self) -> int:
         """Calls answered rightly by the books of the last look."""
         return sum(book["right"] for name, book in self.books.items() if isinstance(book, dict) and name != "streams")
+
+    def slowest(self, since: float, until: float) -> float:
+        """Returns how long the slowest call took that began between two times; once the load has ended."""
+        peaks = [book["peaks"] for name, book in self.books.items() if isinstance(book, dict) and name != "streams"]
+        return max((took for each in peaks for at, took in each.items() if since <= float(at) <= until), default=0.0)
 
     def __str__(self) -> str:
         keys = ("begun", "right", "failed", "wrong", "p50", "p99", "slowest")

@@ -46,7 +46,7 @@ def api_server(settings):
 
 def test_serving_goes_on_without_the_api_server_and_no_two_lead(release, load, settings, api_server, capsys):
     with load:
-        watch = Watch(release, AWAY + 30)
+        watch = Watch(release, AWAY + 20)
         load.doing("API server cut")
         api_server(True)
         time.sleep(AWAY)

@@ -9,6 +9,7 @@ from tests.cluster.load import Load
 from tests.cluster.serving import serve, two_clients
 
 LONGEST = 5.0  # seconds of a call that was on a worker whose power was cut: it is sent again elsewhere
+NOTICED = 20.0  # seconds after the cut in which a call may meet it; later ones meet the pods that start in its place
 ELSEWHERE = 10.0  # seconds after which a client with keepalive has left a gateway whose power was cut
 REPLACED = 60.0  # seconds until what was on the node runs elsewhere
 
@@ -95,9 +96,10 @@ def test_workers_without_power_fail_no_call(spread_release, settings, place, vic
         assert on(release, victim, "worker"), "the node is not used again"
         load.until(settings.calls)
     with capsys.disabled():
-        print(f"\n  {load}; replaced after {took:.0f} s", flush=True)
+        longest = load.slowest(began - LONGEST, began + NOTICED)
+        print(f"\n  {load}; of those at the cut {longest} s; replaced after {took:.0f} s", flush=True)
     load.check(settings.calls)
-    assert max(load.books[name]["slowest"] for name in ("one", "many")) <= LONGEST
+    assert longest <= LONGEST
     assert took < REPLACED
 
 
@@ -105,7 +107,8 @@ def test_clients_leave_a_gateway_without_power(spread_release, settings, place, 
     release = spread_release
     release.upgrade(gateway=release.values["gateway"] | {"nodeSelector": {}})
     release.settled()
-    release.restart("gateway")
+    if not on(release, victim, "gateway"):
+        release.restart("gateway")
     assert on(release, victim, "gateway")
     targets = {"sdk": release.service("gateway"), "sdk-many": release.service("gateway-headless")}
     clients = [

@@ -34,15 +34,17 @@ class Books:
     def __init__(self):
         self.begun = self.right = self.failed = self.wrong = 0
         self.took = []
+        self.peaks = {}
         self.failures = []
 
     def end(self, began, when, failure=""):
         took = time.monotonic() - began
         self.took.append(took)
+        self.peaks[int(when)] = max(round(took, 3), self.peaks.get(int(when), 0.0))
         if failure:
             self.failures.append({"at": when, "took": round(took, 3), "what": failure})
 
-    def told(self):
+    def told(self, ended):
         took = sorted(self.took) or [0.0]
         return {
             "begun": self.begun,
@@ -53,7 +55,7 @@ class Books:
             "p99": round(took[len(took) * 99 // 100], 4),
             "slowest": round(took[-1], 3),
             "failures": self.failures[:KEPT],
-        }
+        } | ({"peaks": self.peaks} if ended else {})
 
 
 class Client:
@@ -128,15 +130,19 @@ class Client:
 
 
 class Streams:
-    """Keeps `streams` token streams under way, each of `tokens` tokens; each must come whole and in order."""
+    """Keeps `streams` token streams under way, each of `tokens` tokens; each must come whole and in order.
 
-    def __init__(self, name, target, deployment, streams, tokens, timeout=300.0):
+    Ends by itself once all have been followed by `rounds` - 1 others; 0 goes on until told.
+    """
+
+    def __init__(self, name, target, deployment, streams, tokens, timeout=300.0, rounds=0):
         self.name = name
         self._target = target
         self._deployment = deployment
         self._streams = streams
         self._tokens = tokens
         self._timeout = timeout
+        self._rounds = rounds
         self._numbers = itertools.count(1)
         self.books = Books()
 
@@ -146,7 +152,9 @@ class Streams:
                 group.create_task(self._one_after_another(client, stop))
 
     async def _one_after_another(self, client, stop):
-        while not stop.is_set():
+        for done in itertools.count():
+            if stop.is_set() or (self._rounds and done >= self._rounds):
+                return
             self.books.begun += 1
             number, got, began, when = next(self._numbers), [], time.monotonic(), time.time()
             values = {"stream": number, "start": 0, "count": self._tokens}
@@ -170,7 +178,7 @@ class Streams:
 
 
 def tell(clients, ended=False):
-    print(json.dumps({client.name: client.books.told() for client in clients} | {"ended": ended}), flush=True)
+    print(json.dumps({client.name: client.books.told(ended) for client in clients} | {"ended": ended}), flush=True)
 
 
 async def main():
