@@ -42,4 +42,4 @@ elif [ -x "$kube" ] && [ "$("$kube" env 2> /dev/null | sed -n 's/.*KUBECONFIG=//
   kube=$(realpath "$kube")
   faults
 fi
-.venv/bin/python -m pytest --cluster -m cluster "$@"
+.venv/bin/python -m pytest --cluster -m 'cluster or chart' "$@"
