@@ -47,6 +47,10 @@ class Release:
         """Uninstalls it, waits until its objects are gone, and returns what helm says."""
         return self.helm("uninstall", self.name, "--wait", "--timeout=120s")
 
+    def end(self) -> None:
+        """Takes it away with its namespace, without waiting."""
+        self.kube("delete", "namespace", self.kube.namespace, "--wait=false", "--ignore-not-found")
+
     def _put(self, verb: str) -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
             json.dump(self.values, file)

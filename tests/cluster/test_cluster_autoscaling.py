@@ -55,7 +55,8 @@ def scaled(new_release, keda, tmp_path_factory):
             alone = batching(max_batch_size=1)
             wait = pool not in FROM_ZERO
             client.deploy(pool, version=1, replicas="all", pool=pool, batching=alone, wait=wait)
-    return made
+    yield made
+    made.end()
 
 
 def pods(release, pool):

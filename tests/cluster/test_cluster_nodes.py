@@ -31,7 +31,8 @@ def spread_release(new_release, model, nodes, victim):
     base.values |= {name: base.values[name] | stays for name in ("gateway", "registry", "scheduler")}
     base.install()
     serve(base, model)
-    return base
+    yield base
+    base.end()
 
 
 class Power:
