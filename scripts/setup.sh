@@ -52,7 +52,7 @@ pip install -q 'pip>=25.1'
 say "set-up 3/4: torch (the largest part)"  # first and alone, so that nothing else chooses its version or index
 pip install ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "$(grep '^torch==' constraints.txt)"
 say "set-up 4/4: infermesh and what it needs"
-pip install -q --progress-bar on -c constraints.txt -e '.[all,bench]' \
+pip install -q --progress-bar on -c constraints.txt -e '.[all,postgres,bench]' \
   --group demo --group test --group check --group proto
 touch $venv/.ready
 say "set-up: done"

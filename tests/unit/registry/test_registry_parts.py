@@ -16,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from infermesh.errors import ConfigError, NotReady, Overloaded
 from infermesh.mesh.config import load
 from infermesh.registry.catalog import migrate
+from infermesh.registry.catalog.database import open_engine
 from infermesh.registry.catalog.database import Database
 from infermesh.registry.changes import Changes
 from infermesh.registry.config import RegistryConfig
@@ -182,6 +183,11 @@ def test_everything_lies_in_the_home_unless_told_otherwise(tmp_path: Path) -> No
     config = load(RegistryConfig, arguments, {}, room="registry")
     assert (config.database, config.artifact_store) == (arguments[1], "folder:/data")
     assert "secret" not in repr(config)
+
+
+def test_a_database_driver_that_is_not_installed_is_named_with_its_cure() -> None:
+    with pytest.raises(ConfigError, match=r"database_url: pg8000 is not installed: pip install 'infermesh\[postgres\]'"):
+        open_engine("postgresql+pg8000://me@host/db")
 
 
 @pytest.mark.parametrize(

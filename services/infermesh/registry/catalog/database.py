@@ -112,7 +112,9 @@ def open_engine(url: str) -> sa.Engine:
             sa.event.listen(engine, "begin", _begin_sqlite)
             return engine
         return sa.create_engine(parsed, isolation_level="SERIALIZABLE", pool_pre_ping=True)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"database_url: {error.name} is not installed: pip install 'infermesh[postgres]'") from error
+    except (ArgumentError, NoSuchModuleError) as error:
         raise ConfigError(f"database_url: not a URL that can be used here: {error}") from error
 
 
