@@ -16,8 +16,7 @@ from sqlalchemy.exc import OperationalError
 from infermesh.errors import ConfigError, NotReady, Overloaded
 from infermesh.mesh.config import load
 from infermesh.registry.catalog import migrate
-from infermesh.registry.catalog.database import open_engine
-from infermesh.registry.catalog.database import Database
+from infermesh.registry.catalog.database import Database, open_engine
 from infermesh.registry.changes import Changes
 from infermesh.registry.config import RegistryConfig
 from infermesh.registry.home import Home
@@ -186,7 +185,7 @@ def test_everything_lies_in_the_home_unless_told_otherwise(tmp_path: Path) -> No
 
 
 def test_a_database_driver_that_is_not_installed_is_named_with_its_cure() -> None:
-    with pytest.raises(ConfigError, match=r"database_url: pg8000 is not installed: pip install 'infermesh\[postgres\]'"):
+    with pytest.raises(ConfigError, match=r"pg8000 is not installed: pip install 'infermesh\[postgres\]'"):
         open_engine("postgresql+pg8000://me@host/db")
 
 
