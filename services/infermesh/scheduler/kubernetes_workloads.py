@@ -1,7 +1,6 @@
 """Workloads as Deployments of a Kubernetes cluster; each worker is the pod of its name."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -13,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from infermesh.errors import Conflict, InvalidInput, MeshError, NotFound, NotReady, PermissionDenied
-from infermesh.scheduler.cluster import api_client, own_namespace
+from infermesh.scheduler.cluster import api_client, message_of, own_namespace
 from infermesh.scheduler.config import LeaseConfig
 from infermesh.scheduler.workloads import Scale
 
@@ -71,7 +70,7 @@ class KubernetesWorkloads:
             return await asyncio.wait_for(answer, _TIMEOUT * _MARGIN)
         except ApiException as error:
             kind = _ERRORS.get(error.status or 0, NotReady)
-            raise kind(f"API server: {what}: {error.status} {_message(error)}") from error
+            raise kind(f"API server: {what}: {error.status} {message_of(error)}") from error
         except (urllib3.exceptions.HTTPError, OSError, ConfigException) as error:  # OSError: TimeoutError, too
             raise NotReady(f"API server: {what}: {type(error).__name__}: {error}") from error
 
@@ -82,11 +81,3 @@ _LIMIT: Final[dict[str, Any]] = {"_request_timeout": _TIMEOUT}
 def _scale(found: client.V1Scale) -> Scale:
     spec, metadata = found.spec, found.metadata
     return Scale((spec and spec.replicas) or 0, (metadata and metadata.resource_version) or "")
-
-
-def _message(error: ApiException) -> str:
-    """Returns what the API server says in its Status object, else the reason of the HTTP answer."""
-    try:
-        return str(json.loads(error.body or "")["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(error.reason)

@@ -5,7 +5,6 @@ a refused connection ends it, and it can't give the Lease back.
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 
 from infermesh.errors import Conflict, NotReady
-from infermesh.scheduler.cluster import api_client, own_namespace
+from infermesh.scheduler.cluster import api_client, message_of, own_namespace
 from infermesh.scheduler.config import LeaseConfig
 from infermesh.scheduler.leadership.base import Lease
 
@@ -106,15 +105,7 @@ def _lease(found: client.V1Lease) -> Lease:
 
 
 def _refusal(error: ApiException, what: str) -> Conflict | NotReady:
-    text = f"API server: {what}: {error.status} {_message(error)}"
+    text = f"API server: {what}: {error.status} {message_of(error)}"
     if error.status == HTTPStatus.CONFLICT:
         return Conflict(text)
     return NotReady(text)
-
-
-def _message(error: ApiException) -> str:
-    """Returns what the API server says in its Status object, else the reason of the HTTP answer."""
-    try:
-        return str(json.loads(error.body or "")["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(error.reason)
