@@ -62,8 +62,8 @@ GATEWAY: Final = (
     Mutant(
         "credit-leaked-by-results",
         "gateway/ledger.py",
-        "            pending.lane = None\n            lane.in_flight -= 1\n            if lane.home",
-        "            pending.lane = None\n            if lane.home",
+        "            pending.lane = None\n            lane.in_flight -= 1\n            lane.holding",
+        "            pending.lane = None\n            lane.holding",
         (f"{_U}test_core_ledger.py::test_an_answered_call_gives_its_place_back",),
         "an answered call goes on taking its worker's credit",
     ),
@@ -75,6 +75,14 @@ GATEWAY: Final = (
         (f"{_U}test_core_ledger.py::test_a_cancelled_call_gives_its_place_back_and_the_worker_is_told",),
         "a cancelled call goes on taking its worker's credit",
         slow=True,
+    ),
+    Mutant(
+        "held-until-answered",
+        "gateway/pacing.py",
+        "        for lane in tuple(self._stale):\n            self.release(lane)\n",
+        "",
+        (f"{_U}test_core_pacing.py::test_nothing_is_held_for_longer_than_two_ticks",),
+        "a call waits for the answer to another one, however long that takes",
     ),
     Mutant(
         "more-than-the-credit",

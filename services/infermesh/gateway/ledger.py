@@ -11,6 +11,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from infermesh.errors import Internal, MeshError
+from infermesh.gateway.pacing import Pacing
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.targets import Lane, TargetState
 from infermesh.mesh.status import from_status
@@ -59,6 +60,7 @@ class Ledger:
         self._in_flight: dict[int, Pending] = {}
         self._last_id = 0
         self._outbox: list[Pending] = []
+        self._pacing = Pacing(self._leave)
         self._cancels: list[int] = []
         self._probe = 0
         self.unheard = 0
@@ -100,7 +102,14 @@ class Ledger:
         pending.sent = False
         lane.in_flight += 1
         self._in_flight[number] = pending
-        self._outbox.append(pending)
+        if lane.holding and pending.kind == WorkItem.INFER:
+            self._pacing.hold(lane, pending)
+        else:
+            self._outbox.append(pending)
+            self._news()
+
+    def _leave(self, calls: list[Pending]) -> None:
+        self._outbox += calls
         self._news()
 
     def cancel(self, pending: Pending) -> None:
@@ -112,6 +121,8 @@ class Ledger:
         lane.in_flight -= 1
         if pending.sent:
             self._cancels.append(pending.id)
+        if lane.in_flight <= len(lane.held):  # no answer will come any more
+            self._pacing.release(lane)
         self._news()
 
     def to_write(self) -> bool:
@@ -136,9 +147,11 @@ class Ledger:
         size, taken = 0, 0
         for pending in self._outbox:
             taken += 1
-            if pending.lane is None or self._in_flight.get(pending.id) is not pending:
-                continue  # withdrawn before it left
+            lane = pending.lane
+            if lane is None or pending.sent or self._in_flight.get(pending.id) is not pending:
+                continue  # withdrawn before it left, or put on its way a second time since
             fill(add(), pending, now)
+            lane.holding = pending.kind == WorkItem.INFER or lane.holding
             size += len(pending.call.payload)
             if size >= self._bundle_bytes:
                 break
@@ -161,7 +174,7 @@ class Ledger:
             failed = not payload and item.HasField("error")
             if final or failed:
                 del in_flight[number]
-                self._leave(pending, freed)
+                self._ended(pending, freed)
             if failed:
                 returned.append((pending, item))
             else:
@@ -178,12 +191,14 @@ class Ledger:
         for target in freed:
             self._sink.freed(target)
 
-    @staticmethod
-    def _leave(pending: Pending, freed: dict[TargetState, None]) -> None:
+    def _ended(self, pending: Pending, freed: dict[TargetState, None]) -> None:
         lane = pending.lane
         if lane is not None:
             pending.lane = None
             lane.in_flight -= 1
+            lane.holding = False
+            if lane.held:
+                self._pacing.release(lane)
             if lane.home is not None and lane.home.queue:
                 freed[lane.home] = None
 
@@ -228,10 +243,11 @@ class Ledger:
         self.close_lanes()
         self.draining = False
         lost, self._in_flight, self._outbox = self._in_flight, {}, []
+        self._pacing.clear()
         self._cancels.clear()
         self._probe = 0
         for lane in self._lanes.values():
-            lane.in_flight = 0
+            lane.in_flight, lane.holding = 0, False
         for pending in lost.values():
             pending.lane = None
         while self._suspected:

@@ -1,7 +1,7 @@
 """What the dispatcher knows of each target at this moment: its workers, its credit and the calls that wait for it."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from random import Random
 from typing import TYPE_CHECKING
@@ -46,6 +46,9 @@ class Lane(Candidate):
     single_seconds: float = 0.0
     running: int = 0
     home: "TargetState | None" = None
+    # True from when unary calls were written until an answer comes, and what is held back meanwhile
+    holding: bool = False
+    held: list[Pending] = field(default_factory=list)
 
     def update(self, load: TargetLoad) -> bool:
         """Takes what the worker tells. Returns whether `live` has changed."""
