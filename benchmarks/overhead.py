@@ -1,5 +1,6 @@
 """The rows about calls through both hops beside an empty `grpc.aio` server: small ones, and one of 600 KB."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,6 +34,21 @@ def mlp(folder: Path, base: System, other: System, settings: Settings) -> Iterat
     yield _row("mlp-1-added-p50", alone, added, 1.5, at_most=True)
 
 
+def prototype(folder: Path, base: System, bare: System, mesh: System, settings: Settings) -> Iterator[Row]:
+    """Yields what the prototype costs beside the echo, and the mesh beside it, at 64, 256 and 1 calls in flight."""
+    served = models.mlp()
+    calls = Calls(folder / "prototype-call", served.request())
+    for system in (bare, mesh):
+        served.check(calls.answer(system))
+    for in_flight in (64, 256, 1):
+        pairs = compare(calls, base, bare, in_flight, settings)
+        yield _row(f"prototype-{in_flight}-cpu", pairs, pairs.ratio(_cpu), math.nan, at_most=True, other="prototype")
+        yield _row(f"prototype-{in_flight}-rate", pairs, pairs.ratio(_rate), math.nan, at_most=False, other="prototype")
+        beside = compare(calls, bare, mesh, in_flight, settings)
+        ratio, name = beside.ratio(_cpu), f"mlp-{in_flight}-over-prototype"
+        yield _row(name, beside, ratio, math.nan, at_most=True, base="prototype")
+
+
 def tensor(folder: Path, base: System, other: System, settings: Settings) -> Iterator[Row]:
     """Yields the row of the 600 KB tensor; `other` serves it."""
     served = models.tensor()
@@ -42,8 +58,10 @@ def tensor(folder: Path, base: System, other: System, settings: Settings) -> Ite
     yield _row("tensor-600k-cpu", pairs, pairs.ratio(_cpu), 2.5, at_most=True)
 
 
-def _row(name: str, pairs: Pairs, ratio: Ratio, goal: float, *, at_most: bool) -> Row:
-    note = f"echo {_figures(pairs.base)}; mesh {_figures(pairs.other)}"
+def _row(
+    name: str, pairs: Pairs, ratio: Ratio, goal: float, *, at_most: bool, base: str = "echo", other: str = "mesh"
+) -> Row:
+    note = f"{base} {_figures(pairs.base)}; {other} {_figures(pairs.other)}"
     return Row(name, ratio.median, goal, at_most, ratio.low, ratio.high, noisy=pairs.noisy, note=note)
 
 

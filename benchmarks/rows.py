@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """A figure and its goal, as multiples (`unit` "x") or shares ("%", of 1).
+    """A figure and its goal, as multiples (`unit` "x") or shares ("%", of 1). A goal of NaN: there is none, the figure
+    is there to compare others with.
 
     `low` and `high` are the least and greatest of the pairs behind the median `value`; a `noisy` one was measured while
     the base itself moved by more than 20 %. `note` says what the figures behind it were.
@@ -25,12 +26,16 @@ class Row:
 
     @property
     def ok(self) -> bool:
-        """True if the goal is reached."""
+        """True if the goal is reached, or there is none."""
+        if math.isnan(self.goal):
+            return True
         return self.value <= self.goal if self.at_most else self.value >= self.goal
 
     @property
     def target(self) -> str:
-        """The goal as text."""
+        """The goal as text; `-` if there is none."""
+        if math.isnan(self.goal):
+            return "-"
         return f"{'<=' if self.at_most else '>='}{self.text(self.goal)}"
 
     @property
@@ -40,7 +45,9 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`ok` or `short`."""
+        """`ok` or `short`; `-` without a goal."""
+        if math.isnan(self.goal):
+            return "-"
         return "ok" if self.ok else "short"
 
     def text(self, value: float) -> str:

@@ -101,6 +101,13 @@ def test_a_figure_that_is_none_is_short() -> None:
     assert not Row("rate", math.nan, 2.0, at_most=False).ok
 
 
+def test_a_figure_without_a_goal_is_neither_reached_nor_short() -> None:
+    for at_most in (True, False):
+        row = Row("prototype", 9.0, math.nan, at_most=at_most)
+        assert row.ok
+        assert str(row) == "prototype 9.00x - -"
+
+
 def test_a_report_says_everything(tmp_path: Path) -> None:
     rows = [Row("cpu", 0.5, 0.6, at_most=True, low=0.4, high=0.7, note="echo 100 µs"), Row("rate", 1, 2, at_most=False)]
     absent = [Absent("peer-x", "no such wheel")]
