@@ -62,9 +62,8 @@ class HeldModel:
         self._limit, self._max_delay = 0 if self.decoupled else version.max_batch_size, 0.0
         self._calls = 0
         self._rows_per_call = 1.0
-        self._open = False
+        self._open = self._pump_due = False
         self._away: MeshError | None = None
-        self._pump_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._idle = asyncio.Event()
@@ -168,11 +167,12 @@ class HeldModel:
 
     def submit(self, call: Call, priority: int = 0) -> None:
         """Queues a call; higher `priority` goes first. Its `finish` is called later, never from within."""
-        refusal = self._refusal() or self._quarantine(call)
+        suspicious = bool(self.suspicion)
+        refusal = self._refusal() or (self._quarantine(call) if suspicious else None)
         if refusal is not None:
             self._loop.call_soon(self._executor.refuse, call, refusal)
             return
-        if call.alone or (self.suspicion and self.suspicion.suspected(call.payload)):
+        if call.alone or (suspicious and self.suspicion.suspected(call.payload)):
             call.alone, call.group = True, call  # nothing else is of this group
         self._calls += 1
         call.order = order_of(priority, call.deadline, self._calls)
