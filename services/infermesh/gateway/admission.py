@@ -100,6 +100,16 @@ def no_worker(call: Call, held: float, retry_after: float) -> NotReady:
     )
 
 
+def not_yet(call: Call, retry_after: float) -> NotReady:
+    """Returns the error of a call whose deadline passed while the first worker of its pool was still to come."""
+    return NotReady(
+        f"model '{call.deployment}': its first worker is still starting, and the call's deadline has passed: try again",
+        metadata={"model": call.deployment},
+        retry_after=retry_after,
+        reason="NO_WORKER",
+    )
+
+
 def reader_too_slow(call: Call, limit: int) -> Overloaded:
     """Returns the error of a streamed call whose caller does not read."""
     return Overloaded(

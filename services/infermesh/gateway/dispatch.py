@@ -186,8 +186,9 @@ class Dispatcher:
             self._quarantines.tried(pending, code)
 
     def _expire(self, pending: Pending) -> None:
+        error = self.held.overdue(pending) or admission.too_late(pending.call)
         self.withdraw(pending)
-        pending.fail(admission.too_late(pending.call))
+        pending.fail(error)
 
     def returned(self, pending: Pending, worker: str, error: MeshError, not_started: bool) -> None:
         """Sends a call again that came back from a worker without an answer, or ends it with `error`."""

@@ -18,7 +18,8 @@ class Unrouted:
     """Keeps calls in two ways.
 
     If nothing serves their deployment, but its pool may grow from nothing for them (`awaited`), they are held here
-    until their deadline, and at most `Limits.cold_start` seconds from when they came. If their deployment was there a
+    until their deadline, and at most `Limits.cold_start` seconds from when they came; then they are told when to come
+    back, as the pool is about to be there. If their deployment was there a
     moment ago, or the routes are still to come, they are parked until `Limits.hold` seconds after that moment. `resume`
     sends a call that has a route again.
     """
@@ -90,6 +91,13 @@ class Unrouted:
         self.leave(pending)
         route = self._routes.routes[pending.call.deployment]  # one without a route is not held
         pending.fail(admission.no_worker(pending.call, self._limits.cold_start, route.retry_after()))
+
+    def overdue(self, pending: Pending) -> MeshError | None:
+        """Returns with what a call ends that was held until its deadline; None for any other."""
+        deployment = pending.call.deployment
+        if pending not in self._held.get(deployment, ()):
+            return None
+        return admission.not_yet(pending.call, self._routes.routes[deployment].retry_after())
 
     def _park(self, pending: Pending, error: MeshError) -> None:
         known = self._routes.snapshot is not None

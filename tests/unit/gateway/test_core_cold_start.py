@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from infermesh.errors import DeadlineExceeded, LoadFailed, NotFound, NotReady, Overloaded
+from infermesh.errors import LoadFailed, NotFound, NotReady, Overloaded
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
 from infermesh.gateway.routes import RouteTable
@@ -87,14 +87,15 @@ def test_it_is_refused_after_the_longest_hold_and_told_when_to_come_back() -> No
     run(scenario())
 
 
-def test_its_own_deadline_comes_first() -> None:
+def test_its_own_deadline_comes_first_and_it_is_told_when_to_come_back() -> None:
     async def scenario() -> None:
         async with SimMesh() as mesh:
             await mesh.route(cold(), workers=[])
             began = loop_time()
-            with pytest.raises(DeadlineExceeded):
+            with pytest.raises(NotReady, match="still starting") as caught:
                 await mesh.infer(timeout=3)
             assert loop_time() == pytest.approx(began + 3)
+            assert (caught.value.retry_after, caught.value.reason) == (7.0, "NO_WORKER")
             assert mesh.core.dispatcher.in_flight() == 0
 
     run(scenario())
