@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The cluster tests, on the cluster that KUBECONFIG names; its nodes have the images, or can pull them. INFERMESH_CLUSTER_*
-# say more: tests/cluster/settings.py.
+# say more: tests/cluster/settings.py. Arguments are pytest's.
 # KUBE names the tool of a test cluster on this machine (commands up, down, env, build, load, node, stop-node, start-node).
 # Without KUBECONFIG the tests run there: it is started if it does not run, gets the images, and what was started is stopped.
+# Where it can't be started the exit status is 75.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kube=${KUBE:-../shared/kube/kube}
@@ -34,7 +35,7 @@ if [ -z "${KUBECONFIG:-}" ]; then
   [ -x "$kube" ] || { say "skipped: KUBECONFIG names no cluster, and there is no $kube"; exit 0; }
   kube=$(realpath "$kube")
   "$kube" status > /dev/null 2>&1 || trap '"$kube" down' EXIT
-  "$kube" up --nodes 2 --keda
+  "$kube" up --nodes 2 --keda || { say "no test cluster could be started"; exit 75; }
   images
   eval "$("$kube" env)"
   faults
@@ -42,4 +43,6 @@ elif [ -x "$kube" ] && [ "$("$kube" env 2> /dev/null | sed -n 's/.*KUBECONFIG=//
   kube=$(realpath "$kube")
   faults
 fi
-.venv/bin/python -m pytest --cluster -m 'cluster or chart' "$@"
+[ $# -gt 0 ] || set -- tests/cluster tests/chart tests/contract # no other folder has such tests; importing all takes a while
+# two processes (tests/cluster/processes.py tells what each does), which give way to a cluster on the same machine
+nice -n 10 .venv/bin/python -m pytest --cluster -m 'cluster or chart' -n 2 --no-loadscope-reorder "$@"

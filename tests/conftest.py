@@ -5,6 +5,8 @@ import os
 import pytest
 from hypothesis import settings
 
+from tests.cluster.processes import Processes
+
 # The suite says the same twice on the same code. To search further: pytest --hypothesis-profile=search
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("search", max_examples=1_000)
@@ -13,6 +15,7 @@ settings.load_profile("repeatable")
 # what would change how our processes or clients behave
 _FOREIGN = ("INFERMESH_", "OTEL_", "GRPC_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+FIGURE = "figure"
 
 
 def pytest_addoption(parser):
@@ -29,6 +32,25 @@ def pytest_collection_modifyitems(config, items):
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Processes(config, log) if config.getoption("cluster") else None
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [each for some in terminalreporter.stats.values() for each in some]
+    for report in reports:
+        for name, value in report.user_properties if getattr(report, "when", "") == "teardown" else ():
+            if name == FIGURE:
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2].partition('@')[0]}: {value}")
+
+
+@pytest.fixture
+def tell(record_property):
+    """Says a figure that the report shall have at its end, from whichever process: `tell("0.3 s")`."""
+    return lambda text: record_property(FIGURE, text)
 
 
 @pytest.fixture

@@ -1,5 +1,9 @@
-"""Releases on the cluster that KUBECONFIG names. Without one, or without kubectl and helm, all tests are skipped."""
+"""Releases on the cluster that KUBECONFIG names. Without one, or without kubectl and helm, all tests are skipped.
 
+Two processes may share the tests (`-n 2 --no-loadscope-reorder`): processes.py tells how.
+"""
+
+import fcntl
 import os
 import secrets
 import shutil
@@ -8,6 +12,7 @@ import pytest
 
 from tests.cluster.kubectl import CommandFailed, Kubectl, run
 from tests.cluster.load import Load, Place
+from tests.cluster.processes import FOLDER, rank
 from tests.cluster.release import Release
 from tests.cluster.serving import serve, two_clients
 from tests.cluster.settings import Settings
@@ -19,9 +24,27 @@ RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("e
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "tests/cluster/" in item.path.as_posix():
+        if FOLDER in item.path.as_posix():
             item.add_marker(pytest.mark.cluster)
             item.add_marker(pytest.mark.timeout(600))
+    items.sort(key=lambda item: rank(item.path))
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _shared(tmp_path_factory, worker_id):
+    """Holds the cluster together with the tests of other processes."""
+    folder = tmp_path_factory.getbasetemp()
+    with open((folder if worker_id == "master" else folder.parent) / "cluster.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield file
+
+
+@pytest.fixture(scope="module")
+def alone(_shared):
+    """Holds the cluster alone: for what other releases would notice."""
+    fcntl.flock(_shared, fcntl.LOCK_EX)
+    yield
+    fcntl.flock(_shared, fcntl.LOCK_SH)
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +72,9 @@ def nodes():
     return sorted(able, key=lambda name: name == SETTINGS.victim)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_namespace():
-    """Makes namespaces that take only restricted pods; they are gone after the tests."""
+    """Makes namespaces that take only restricted pods; they are gone after the tests of this folder."""
     made = []
 
     def make(kind):
@@ -84,7 +107,7 @@ def model(tmp_path_factory):
     return models.onnx_file(tmp_path_factory.mktemp("models"), 2)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def new_release(make_namespace, values):
     """Makes releases, not yet installed, each in a namespace of its own."""
 
@@ -95,7 +118,7 @@ def new_release(make_namespace, values):
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def release(new_release, model):
     """An installed release that serves `served` (y = 2x + 1) and `tokens` (twenty a second) on every worker.
 
@@ -114,7 +137,13 @@ def place(nodes):
     return Place(f"{registry}infermesh-gateway:{SETTINGS.tag}", node=nodes[0])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def load(release, place, settings):
-    """The load of most tests: a client that keeps one connection, one that balances itself, and long token streams."""
-    return Load(release.kube, place, two_clients(release, settings.rate))
+    """The load of most tests: a client that keeps one connection, one that balances itself, and long token streams.
+
+    It goes on from one test to the next; each turns the page, and checks its own. What is under way at the end of the
+    last is checked after it.
+    """
+    with Load(release.kube, place, two_clients(release, settings.rate)) as made:
+        yield made
+    made.check(0)

@@ -78,27 +78,30 @@ class Release:
 
     # ── what operators do ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def scale(self, component: str, replicas: int) -> None:
-        """Scales a component and waits until exactly so many pods are there and ready."""
-        self.kube("scale", self.workload(component), f"--replicas={replicas}")
-        self.settled(component, replicas)
+    def scale(self, replicas: int, *components: str) -> None:
+        """Scales components side by side and waits until each has exactly so many pods, all ready."""
+        for component in components:
+            self.kube("scale", self.workload(component), f"--replicas={replicas}")
+        for component in components:
+            self.settled(component, replicas)
 
-    def restart(self, component: str) -> None:
-        """Restarts a component by a rollout and waits for its end."""
-        workload = self.workload(component)
-        self.kube("rollout", "restart", workload)
-        self.kube("rollout", "status", workload, f"--timeout={START:.0f}s", timeout=START + 10)
-        self.settled(component)
+    def restart(self, *components: str) -> None:
+        """Restarts components side by side, each by a rollout, and waits for the end of all."""
+        workloads = list(map(self.workload, components))
+        self.kube("rollout", "restart", *workloads)
+        for component, workload in zip(components, workloads, strict=True):
+            self.kube("rollout", "status", workload, f"--timeout={START:.0f}s", timeout=START + 10)
+            self.settled(component)
 
     def settled(self, component: str = "", count: int | None = None, *, timeout: float = START) -> list[Object]:
         """Waits until all pods are ready, as many as are wanted, and none is ending; returns them."""
 
         def look() -> list[Object]:
-            pods = self.pods(component)
+            found = self.kube.items("pods,deployments,statefulsets", self.selector(component))
+            pods = [each for each in found if each["kind"] == "Pod"]
             wanted = count
             if wanted is None:
-                owners = self.kube.items("deployments,statefulsets", self.selector(component))
-                wanted = sum(owner["spec"]["replicas"] for owner in owners)
+                wanted = sum(each["spec"]["replicas"] for each in found if each["kind"] != "Pod")
             return pods if len(pods) == wanted and all(map(is_ready, pods)) else []
 
         return until(look, f"{component or 'all'} ready", timeout=timeout, pause=1.0)  # type: ignore[no-any-return]

@@ -36,6 +36,9 @@ class Watch:
         return [(float(at), int(count)) for at, count in map(str.split, told.splitlines())]
 
 
+pytestmark = pytest.mark.usefixtures("alone")
+
+
 @pytest.fixture
 def api_server(settings):
     """Cuts the pods off the API server when called with True, mends it when called with False and after the test."""
@@ -44,38 +47,36 @@ def api_server(settings):
     settings.do("MEND_API")
 
 
-def test_serving_goes_on_without_the_api_server_and_no_two_lead(release, load, settings, api_server, capsys):
-    with load:
-        watch = Watch(release, AWAY + 20)
-        load.doing("API server cut")
-        api_server(True)
-        time.sleep(AWAY)
-        load.doing("API server back")
-        api_server(False)
-        counts = watch.counts()
-        load.until(settings.calls)
-    with capsys.disabled():
-        print(f"\n  {load}", flush=True)
+def test_serving_goes_on_without_the_api_server_and_no_two_lead(release, load, settings, api_server, tell):
+    load.turn()
+    watch = Watch(release, AWAY + 20)
+    load.doing("API server cut")
+    api_server(True)
+    time.sleep(AWAY)
+    load.doing("API server back")
+    api_server(False)
+    counts = watch.counts()
+    load.until(settings.calls)
+    tell(str(load))
     load.check(settings.calls)
     assert max(count for _, count in counts) == 1
     assert counts[-1][1] == 1, "the lease was not regained"
     assert any(count == 0 for _, count in counts), "the leader went on without its lease"
 
 
-def test_a_leader_that_dies_is_soon_replaced_and_nobody_notices(release, load, capsys):
-    with load:
-        load.until(1_000)
-        (lease,) = release.kube.items("leases", "")
-        holder = lease["spec"]["holderIdentity"]
-        load.doing(f"death of {holder}")
-        began = time.monotonic()
-        release.kube.exec(holder.partition("_")[0], "python", "-c", KILL)
-        until(lambda: _leader(release) not in ("", holder), "a new leader", timeout=2 * NEW_LEADER, pause=0.3)
-        took = time.monotonic() - began
-        release.settled("scheduler")
-        load.until(5_000)
-    with capsys.disabled():
-        print(f"\n  {load}; a new leader after {took:.1f} s", flush=True)
+def test_a_leader_that_dies_is_soon_replaced_and_nobody_notices(release, load, tell):
+    load.turn()
+    load.until(1_000)
+    (lease,) = release.kube.items("leases", "")
+    holder = lease["spec"]["holderIdentity"]
+    load.doing(f"death of {holder}")
+    began = time.monotonic()
+    release.kube.exec(holder.partition("_")[0], "python", "-c", KILL)
+    until(lambda: _leader(release) not in ("", holder), "a new leader", timeout=2 * NEW_LEADER, pause=0.3)
+    took = time.monotonic() - began
+    release.settled("scheduler")
+    load.until(5_000)
+    tell(f"{load}; a new leader after {took:.1f} s")
     load.check(5_000)
     assert took < NEW_LEADER
 

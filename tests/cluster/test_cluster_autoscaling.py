@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from infermesh.client import Client, Retry, batching
-from tests.cluster.kubectl import is_ready, names, run, until
+from tests.cluster.kubectl import is_ready, run, until
 from tests.cluster.load import Load
 from tests.cluster.release import Forward
 from tests.cluster.serving import plain_client
@@ -59,21 +59,19 @@ def scaled(new_release, keda, tmp_path_factory):
     made.end()
 
 
-def pods(release, pool):
-    """Returns the pods of a pool, those that are ending included."""
-    return release.kube.items("pods", f"{release.selector('worker')},infermesh.io/pool={pool}")
-
-
 def wait_for(release, count, pools, timeout):
     """Waits until each of the pools has so many pods, all of them ready."""
 
     def sizes():
-        return {pool: [is_ready(pod) for pod in pods(release, pool)] for pool in pools}
+        ready = {pool: [] for pool in pools}
+        for pod in release.pods("worker"):  # those that are ending included
+            ready.get(pod["metadata"]["labels"]["infermesh.io/pool"], []).append(is_ready(pod))
+        return ready
 
     until(lambda: all(ready == [True] * count for ready in sizes().values()), f"{count} pods", timeout=timeout, pause=2)
 
 
-def test_a_call_is_held_until_the_first_worker_of_its_pool_is_ready(scaled, capsys):
+def test_a_call_is_held_until_the_first_worker_of_its_pool_is_ready(scaled, tell):
     wait_for(scaled, 0, FROM_ZERO, 90)
 
     def ask(pool):
@@ -88,11 +86,10 @@ def test_a_call_is_held_until_the_first_worker_of_its_pool_is_ready(scaled, caps
 
     with ThreadPoolExecutor() as threads:
         took = list(threads.map(ask, FROM_ZERO))
-    with capsys.disabled():
-        print(f"\n  first answers from zero: {', '.join(took)}", flush=True)
+    tell(f"first answers from zero: {', '.join(took)}")
 
 
-def test_pools_grow_under_load_and_shrink_after_it_without_a_failed_call(scaled, place, capsys):
+def test_pools_grow_under_load_and_shrink_after_it_without_a_failed_call(scaled, place, tell):
     calm = {"clients": [plain_client(scaled, pool, pool, 1) for pool in POOLS]}
     patient = {"timeout": COLD}  # what comes before the pools have grown waits its turn
     much = {"clients": [plain_client(scaled, pool, pool, rate) | patient for pool, rate in RATES.items()]}
@@ -105,22 +102,8 @@ def test_pools_grow_under_load_and_shrink_after_it_without_a_failed_call(scaled,
         wait_for(scaled, 1, POOLS, 180)
         shrank = time.monotonic() - began
     wait_for(scaled, 0, FROM_ZERO, 120)
-    with capsys.disabled():
-        print(f"\n  {load}\n  {calm_load}\n  1→{MOST} in {grew:.0f} s, {MOST}→1 in {shrank:.0f} s", flush=True)
+    tell(f"much: {load}")
+    tell(f"calm: {calm_load}")
+    tell(f"1→{MOST} in {grew:.0f} s, {MOST}→1 in {shrank:.0f} s")
     load.check(500)
     calm_load.check(50)
-
-
-def test_the_idle_pod_goes_and_the_busy_one_stays(release, place):
-    release.scale("worker", MOST)
-    stream = {"name": "streams", "target": f"dns:///{release.service('gateway')}:8080", "deployment": "tokens"}
-    one = stream | {"streams": 1, "tokens": 700, "rounds": 1}  # 35 s
-    with Load(release.kube, place, {"streams": [one]}, warm=0) as load:
-        until(lambda: load.look().get("streams", {}).get("begun"), "the stream has begun")
-        time.sleep(10)  # the scheduler writes down what each pod's end would cost every few seconds
-        release.kube("scale", release.workload("worker"), "--replicas=1")
-        left = until(lambda: len(release.pods("worker")) == 1 and release.pods("worker"), "one worker", timeout=20)
-        assert load.look()["streams"]["right"] == 0, f"{names(left)} may have been left because the stream had ended"
-        until(lambda: load.look()["streams"]["right"] >= 1, "the stream ends", timeout=60)
-    load.check(0)
-    release.scale("worker", 2)

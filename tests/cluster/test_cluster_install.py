@@ -21,7 +21,7 @@ def everything(kube):
     return sorted(name for name in found if not name.startswith(ALWAYS))
 
 
-def test_a_first_answer_comes_soon_and_an_uninstall_leaves_the_volume_alone(new_release, model, capsys):
+def test_a_first_answer_comes_soon_and_an_uninstall_leaves_the_volume_alone(new_release, model, tell):
     release = new_release("install")
     assert everything(release.kube) == []
     began = time.monotonic()
@@ -33,8 +33,7 @@ def test_a_first_answer_comes_soon_and_an_uninstall_leaves_the_volume_alone(new_
             client.deploy("first", version=1, replicas="all", pool=POOL)
         assert infer(gateway.address) == [[1.0, 3.0, 5.0, 7.0]]
     took = time.monotonic() - began
-    with capsys.disabled():
-        print(f"\n  installed after {installed:.1f} s, first answer after {took:.1f} s", flush=True)
+    tell(f"installed after {installed:.1f} s, first answer after {took:.1f} s")
     assert took < PROMISE
     release.helm("test", release.name, "--timeout=120s")
     assert "PersistentVolumeClaim" in release.uninstall()

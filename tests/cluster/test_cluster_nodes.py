@@ -1,17 +1,22 @@
 """A node loses its power: no goodbye, the wire is dead first. Then it comes back."""
 
 import time
+from dataclasses import dataclass
 
 import pytest
 
 from tests.cluster.kubectl import is_ready
 from tests.cluster.load import Load
-from tests.cluster.serving import serve, two_clients
+from tests.cluster.serving import plain_client, serve
 
 LONGEST = 5.0  # seconds of a call that was on a worker whose power was cut: it is sent again elsewhere
 NOTICED = 20.0  # seconds after the cut in which a call may meet it; later ones meet the pods that start in its place
 ELSEWHERE = 10.0  # seconds after which a client with keepalive has left a gateway whose power was cut
 REPLACED = 60.0  # seconds until what was on the node runs elsewhere
+RATE = 50.0  # calls per second of each client of the SDK; the plain one makes three times as many
+CALLS = 6_000  # plain ones
+
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +30,10 @@ def victim(settings, nodes):
 
 @pytest.fixture(scope="module")
 def spread_release(new_release, model, nodes, victim):
-    """A release whose workers are on both nodes, and everything else on the one that stays."""
+    """A release whose workers and gateways are on both nodes, and everything else on the one that stays."""
     stays = {"nodeSelector": {"kubernetes.io/hostname": nodes[0]}}
     base = new_release("nodes")
-    base.values |= {name: base.values[name] | stays for name in ("gateway", "registry", "scheduler")}
+    base.values |= {name: base.values[name] | stays for name in ("registry", "scheduler")}
     base.install()
     serve(base, model)
     yield base
@@ -54,9 +59,9 @@ class Power:
             self._settings.do("START_NODE")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def power(settings, victim):
-    """The victim's power, which it has again after the test."""
+    """The victim's power, which it has again after the tests."""
     held = Power(settings)
     yield held
     held.restore()
@@ -78,57 +83,71 @@ def wait_replaced(release, victim, since):
         time.sleep(1)
 
 
-def test_workers_without_power_fail_no_call(spread_release, settings, place, victim, power, capsys):
-    release = spread_release
-    assert on(release, victim, "worker")
-    what = two_clients(release, settings.rate) | {
-        "streams": []
-    }  # a stream that has begun on the dead worker can't be whole
-    with Load(release.kube, place, what) as load:
-        load.until(2_000)
-        load.doing("power cut")
-        began = time.time()
-        power.cut()
-        took = wait_replaced(release, victim, began)
-        load.doing("return")
-        power.restore()
-        release.settled()
-        release.restart("worker")
-        assert on(release, victim, "worker"), "the node is not used again"
-        load.until(settings.calls)
-    with capsys.disabled():
-        longest = load.slowest(began - LONGEST, began + NOTICED)
-        print(f"\n  {load}; of those at the cut {longest} s; replaced after {took:.0f} s", flush=True)
-    load.check(settings.calls)
-    assert longest <= LONGEST
-    assert took < REPLACED
+@dataclass(frozen=True)
+class Outage:
+    """What was seen while the victim had no power."""
+
+    began: float
+    replaced: float
+    """Seconds until everything that was on the victim was ready elsewhere."""
+    plain: Load
+    """Plain clients of a gateway that stays, whose workers were on both nodes."""
+    sdk: Load
+    """Clients of the SDK, which find the gateways by themselves; they had left before the workers were moved back."""
 
 
-def test_clients_leave_a_gateway_without_power(spread_release, settings, place, victim, power, capsys):
-    release = spread_release
-    release.upgrade(gateway=release.values["gateway"] | {"nodeSelector": {}})
-    release.settled()
-    if not on(release, victim, "gateway"):
-        release.restart("gateway")
-    assert on(release, victim, "gateway")
+def clients(release, rate, node):
+    """Describes a plain client of the gateway on a node, and clients of the SDK of all gateways."""
+    (gateway,) = on(release, node, "gateway")
+    stays = {"target": f"ipv4:{gateway['status']['podIP']}:8080"}
     targets = {"sdk": release.service("gateway"), "sdk-many": release.service("gateway-headless")}
-    clients = [
-        {"name": name, "target": f"dns:///{host}:8080", "deployment": "served", "rate": 50, "kind": "sdk"}
+    sdk = [
+        {"name": name, "target": f"dns:///{host}:8080", "deployment": "served", "rate": rate, "kind": "sdk"}
         for name, host in targets.items()
     ]
-    with Load(release.kube, place, {"clients": clients}) as load:
-        load.until(1_000)
-        load.doing("power cut")
-        began = time.time()
-        power.cut()
-        took = wait_replaced(release, victim, began)
-        power.restore()
-        release.settled()
-    with capsys.disabled():
-        print(f"\n  {load}; replaced after {took:.0f} s", flush=True)
-    for book in load.books.values():
+    return {"clients": [plain_client(release, "plain", "served", 3 * rate) | stays]}, {"clients": sdk}
+
+
+@pytest.fixture(scope="module")
+def outage(spread_release, nodes, place, victim, power):
+    """Cuts the victim's power under load, gives it back, and moves workers there again."""
+    release = spread_release
+    for component in ("worker", "gateway"):
+        assert on(release, victim, component), f"no {component} on {victim}"
+    plain, sdk = clients(release, RATE, nodes[0])
+    with Load(release.kube, place, plain, name="plain") as plain_load:
+        with Load(release.kube, place, sdk, name="sdk") as sdk_load:
+            sdk_load.until(500)
+            for load in (plain_load, sdk_load):
+                load.doing("power cut")
+            began = time.time()
+            power.cut()
+            replaced = wait_replaced(release, victim, began)
+            plain_load.doing("return")
+            power.restore()
+            release.settled()
+        release.restart("worker")
+        assert on(release, victim, "worker"), "the node is not used again"
+        plain_load.until(CALLS)
+    return Outage(began, replaced, plain_load, sdk_load)
+
+
+def test_workers_without_power_fail_no_call(outage, tell):
+    longest = outage.plain.slowest(outage.began - LONGEST, outage.began + NOTICED)
+    tell(f"{outage.plain}; of those at the cut {longest} s")
+    outage.plain.check(CALLS)
+    assert longest <= LONGEST
+
+
+def test_clients_leave_a_gateway_without_power(outage, tell):
+    tell(str(outage.sdk))
+    for book in outage.sdk.books.values():
         for failure in book["failures"] if isinstance(book, dict) else ():
-            assert failure["at"] + failure["took"] < began + ELSEWHERE, load.failures()
-            assert "NotReady" in failure["what"], load.failures()
-        assert not isinstance(book, dict) or book["slowest"] < ELSEWHERE, str(load)
-    assert took < REPLACED
+            assert failure["at"] + failure["took"] < outage.began + ELSEWHERE, outage.sdk.failures()
+            assert "NotReady" in failure["what"], outage.sdk.failures()
+        assert not isinstance(book, dict) or book["slowest"] < ELSEWHERE, str(outage.sdk)
+
+
+def test_what_was_on_the_node_soon_runs_elsewhere(outage, tell):
+    tell(f"replaced after {outage.replaced:.0f} s")
+    assert outage.replaced < REPLACED

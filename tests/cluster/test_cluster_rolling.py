@@ -7,69 +7,26 @@ service. Every call is accounted for.
 import pytest
 
 from tests.cluster.kubectl import names
-from tests.cluster.load import Load
 from tests.cluster.release import POOL
-from tests.cluster.serving import two_clients
 
 WORKER, GATEWAY = "worker", "gateway"
-FEWER = 5_000  # calls, where what happens takes but a moment
 
 
 @pytest.fixture
-def under_load(load, settings, capsys):
-    """The load, whose books are checked at the end; a test says in `load.doing` what it does."""
-    with load:
-        yield load
-        load.until(settings.calls)
-    with capsys.disabled():
-        print(f"\n  {load}", flush=True)
+def under_load(load, settings, tell):
+    """The load, with a page of its books for the test, which says in `load.doing` what it does."""
+    load.turn()
+    yield load
+    load.until(settings.calls)
+    tell(str(load))
     load.check(settings.calls)
-
-
-def test_scaling_fails_no_call(release, under_load):
-    for replicas in (4, 1, 3, 2):
-        for component in (WORKER, GATEWAY):
-            under_load.doing(f"{component} to {replicas}")
-            release.scale(component, replicas)
-
-
-def test_restarts_of_each_service_fail_no_call(release, under_load):
-    for component in (WORKER, GATEWAY, "scheduler", "registry"):
-        under_load.doing(f"restart of {component}")
-        release.restart(component)
-
-
-def test_an_upgrade_and_its_rollback_fail_no_call(release, under_load, settings):
-    note = {"podAnnotations": {"infermesh.io/test": "upgrade"}}
-    components = ("gateway", "registry", "scheduler", "worker")
-    changes = {name: release.values.get(name, {}) | note for name in components}
-    if settings.next_tag:
-        changes["image"] = release.values["image"] | {"tag": settings.next_tag}
-    under_load.doing("upgrade")
-    release.upgrade(**changes)
-    release.settled()
-    under_load.doing("rollback")
-    release.rollback()
-    release.settled()
+    assert load.books["streams"]["right"], "no token stream has ended in all that time"
 
 
 def test_deleted_pods_of_each_kind_fail_no_call(release, under_load):
     for component in (WORKER, GATEWAY, "scheduler", "registry"):
         under_load.doing(f"deletion of a {component}")
         release.delete_pod(component)
-
-
-def test_workers_deleted_by_force_fail_no_call(release, settings, place, capsys):
-    what = two_clients(release, settings.rate) | {"streams": []}  # a stream that has begun is lost with its worker
-    with Load(release.kube, place, what) as load:
-        load.until(1_000)
-        for number in (1, 2):
-            load.doing(f"forced deletion {number}")
-            release.delete_pod(WORKER, force=True)
-        load.until(FEWER)
-    with capsys.disabled():
-        print(f"\n  {load}", flush=True)
-    load.check(FEWER)
 
 
 def test_a_drained_node_fails_no_call(release, under_load, nodes):
@@ -88,3 +45,29 @@ def test_a_drained_node_fails_no_call(release, under_load, nodes):
     under_load.doing("uncordon")
     release.restart(WORKER)
     assert any(pod["spec"]["nodeName"] == node for pod in release.pods(WORKER)), f"{POOL}: {node} is not used again"
+
+
+def test_restarts_of_each_service_fail_no_call(release, under_load):
+    for pair in ((WORKER, GATEWAY), ("scheduler", "registry")):
+        under_load.doing(f"restart of {' and '.join(pair)}")
+        release.restart(*pair)
+
+
+def test_scaling_fails_no_call(release, under_load):
+    for replicas in (4, 1, 3, 2):
+        under_load.doing(f"{WORKER}s and {GATEWAY}s to {replicas}")
+        release.scale(replicas, WORKER, GATEWAY)
+
+
+def test_an_upgrade_and_its_rollback_fail_no_call(release, under_load, settings):
+    note = {"podAnnotations": {"infermesh.io/test": "upgrade"}}
+    components = ("gateway", "registry", "scheduler", "worker")
+    changes = {name: release.values.get(name, {}) | note for name in components}
+    if settings.next_tag:
+        changes["image"] = release.values["image"] | {"tag": settings.next_tag}
+    under_load.doing("upgrade")
+    release.upgrade(**changes)
+    release.settled()
+    under_load.doing("rollback")
+    release.rollback()
+    release.settled()

@@ -2,7 +2,8 @@
 
 LOAD (JSON) names the deployments and clients. A client `plain` is `grpc.aio` with everything at its defaults; `sdk`
 is the SDK's, told not to repeat anything. Calls come at a constant rate, whether earlier ones have been answered or
-not. SIGTERM ends the load: what is under way is still awaited, then the last line says `ended`.
+not. SIGUSR1 turns the page of the books. SIGTERM ends the load: what is under way is still awaited, then the last line
+says `ended`.
 """
 
 import asyncio
@@ -33,6 +34,12 @@ class Books:
 
     def __init__(self):
         self.begun = self.right = self.failed = self.wrong = 0
+        self.turn()
+
+    def turn(self):
+        """Begins a new page; what is under way is carried over to it."""
+        self.begun -= self.right + self.failed + self.wrong
+        self.right = self.failed = self.wrong = 0
         self.took = []
         self.peaks = {}
         self.failures = []
@@ -177,8 +184,22 @@ class Streams:
                 self.books.end(began, when, f"WRONG: stream {number} got {got}")
 
 
-def tell(clients, ended=False):
-    print(json.dumps({client.name: client.books.told(ended) for client in clients} | {"ended": ended}), flush=True)
+class Ledger:
+    """The books of all clients; `page` counts how often they were turned."""
+
+    def __init__(self, clients):
+        self._clients = clients
+        self._page = 0
+
+    def turn(self):
+        self._page += 1
+        for client in self._clients:
+            client.books.turn()
+        self.tell()
+
+    def tell(self, ended=False):
+        books = {client.name: client.books.told(ended) for client in self._clients}
+        print(json.dumps(books | {"page": self._page, "ended": ended}), flush=True)
 
 
 async def main():
@@ -186,14 +207,15 @@ async def main():
     clients = [Client(**each) for each in load.get("clients", ())] + [
         Streams(**each) for each in load.get("streams", ())
     ]
-    stop = asyncio.Event()
+    ledger, stop = Ledger(clients), asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, ledger.turn)
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(client.run(stop)) for client in clients]
         while not all(task.done() for task in running):
-            tell(clients)
+            ledger.tell()
             await asyncio.sleep(1)
-    tell(clients, ended=True)
+    ledger.tell(ended=True)
 
 
 if __name__ == "__main__":
