@@ -39,6 +39,7 @@ from infermesh.worker.source import RegistrySource, Source
 from infermesh.worker.turns import Turns
 
 _SETTLE = 0.3  # seconds that what gateways sent before they heard of the drain may take to arrive
+_PARTING = 5.0  # seconds that gateways may take to read their last results and go
 _GOODBYE = 2.0  # seconds that the last heartbeat may take
 _SMALL = 32 << 20  # bytes of files below which one thread is the quickest
 
@@ -115,7 +116,10 @@ class _Worker:
         log, drain_time = structlog.get_logger(__name__), self.config.process.drain.timeout
         await asyncio.sleep(_SETTLE)
         try:
-            await asyncio.wait_for(self.serving.until_idle(), drain_time)
+            async with asyncio.timeout(drain_time):
+                await self.serving.until_idle()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.work.left(), _PARTING)
         except TimeoutError:
             log.warning("calls under way are cut", calls=sum(model.in_flight for model in self.serving))
         self.work.stop()

@@ -23,6 +23,8 @@ class WorkerServicer:
     def __init__(self, serving: Serving, clock: Clock, tracer: Tracer) -> None:
         self._serving, self._clock, self._tracer = serving, clock, tracer
         self._streams: dict[GatewayStream, None] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._log = structlog.get_logger(__name__)
 
     async def Serve(self, requests: AsyncIterator[pb.WorkBundle], context: Any) -> None:
@@ -33,6 +35,7 @@ class WorkerServicer:
         reader = asyncio.create_task(self._read(requests, stream))
         try:
             self._streams[stream] = None
+            self._empty.clear()
             self._share()
             stream.open(context.write)
             await stream.ended()
@@ -56,11 +59,17 @@ class WorkerServicer:
             del self._streams[stream]
             stream.close()
             self._share()
+            if not self._streams:
+                self._empty.set()
 
     def _share(self) -> None:
         """Tells every gateway its new share of the credit."""
         for stream in self._streams:
             stream.touch_all()
+
+    async def left(self) -> None:
+        """Returns once no gateway has a stream here. Of a draining worker each ends its own when it has read all."""
+        await self._empty.wait()
 
     def stop(self) -> None:
         """Ends every stream as soon as what is under way on it has been answered."""

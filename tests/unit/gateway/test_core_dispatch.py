@@ -595,3 +595,37 @@ def test_a_restarted_worker_gets_a_stream_of_its_own() -> None:
             assert len(worker.sessions) == 1
 
     run(scenario())
+
+
+def test_the_gateway_ends_the_stream_of_a_draining_worker_once_it_has_read_all() -> None:
+    # a worker that ended it would cut off what is still to be read, if something were written meanwhile
+    async def scenario() -> None:
+        worker = SimWorker("a", {TARGET: 4}, seconds=1)
+        async with SimMesh(worker) as mesh:
+            await mesh.route(deployed({"1": [worker]}))
+            call = mesh.infer()
+            stream = mesh.core.dispatcher.stream(Call("digits", "", b"s"))
+            await settle()
+            worker.drain()
+            await call
+            await settle()
+            assert len(worker.sessions) == 1
+            assert len([part async for part in stream]) == worker.responses
+            await settle()
+            assert not worker.sessions
+            await asyncio.sleep(60)
+            assert not worker.sessions  # and does not come back
+
+    run(scenario())
+
+
+def test_the_gateway_leaves_a_draining_worker_that_has_nothing_for_it() -> None:
+    async def scenario() -> None:
+        worker = SimWorker("a", {TARGET: 4})
+        async with SimMesh(worker) as mesh:
+            await mesh.route(deployed({"1": [worker]}))
+            worker.drain()
+            await settle()
+            assert not worker.sessions
+
+    run(scenario())

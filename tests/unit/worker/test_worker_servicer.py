@@ -71,3 +71,21 @@ async def test_a_stop_waits_for_what_is_under_way() -> None:
     assert not rest.done()
     caller.runner.answer(0)
     assert [result.id for bundle in await rest for result in bundle.results] == [1]
+
+
+async def test_a_gateway_has_left_once_its_stream_is_over() -> None:
+    caller = Caller()
+    await turns()
+    left = asyncio.create_task(caller.servicer.left())
+    caller.serving.drain()
+    await turns()
+    assert not left.done()
+    caller.context.done(None)  # it has read its last result, and goes
+    await asyncio.wait_for(left, 5)
+    caller.serve.cancel()
+
+
+async def test_nobody_has_to_leave_where_nobody_came() -> None:
+    caller = Caller()
+    caller.serve.cancel()
+    await asyncio.wait_for(caller.servicer.left(), 5)
