@@ -182,10 +182,10 @@ class Ledger:
         for told in bundle.suspicions:
             self._suspected.add(told.target)
             self._sink.accused(self._worker, told)
-        for load in bundle.loads:
-            self._take_load(load, freed)
         if bundle.draining and not self.draining:
             self._drain()
+        for load in bundle.loads:
+            self._take_load(load, freed)
         for pending, item in returned:
             self._sink.returned(pending, self._worker, error_of(item), item.not_started)
         for target in freed:

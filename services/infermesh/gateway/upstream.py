@@ -57,23 +57,15 @@ class Link:
         self._news()
 
     def _news(self) -> None:
-        """Has the writer look; ends a link that has no call left, if it is retired or its worker is draining.
-
-        The worker waits for that: if it ended the stream, a write that crosses its end would cost what is still to be
-        read.
-        """
+        """Has the writer look; ends a retired link that has no call left."""
         writer = self._writer
         if writer is not None:
             if len(self.calls) > 1:
                 writer.news()
             else:  # nothing to wait for that could leave with it
                 writer.flush()
-        if self._leaving and not len(self.calls):
+        if self._retired and not len(self.calls):
             self._idle.set()
-
-    @property
-    def _leaving(self) -> bool:
-        return self._retired or self.calls.draining
 
     async def run(self) -> None:
         """Connects, again and again, until the link is retired and has no call under way."""
@@ -81,10 +73,10 @@ class Link:
             stream = self._connect(self.key.address)
             try:
                 error = await self._serve(stream)
-                if self.live and not self._retired and not self._idle.is_set():
-                    log.info("worker lost", worker=self.key.id, address=self.key.address, error=error.message)
-                if self.live:
-                    self._backoff.reset()
+                if self.live and not self.calls.draining:
+                    self._backoff.reset()  # a worker that is leaving need not be asked so soon whether it is back
+                    if not self._retired:
+                        log.info("worker lost", worker=self.key.id, address=self.key.address, error=error.message)
                 self.live = False
                 self.calls.hand_back(error)
             finally:
@@ -122,11 +114,14 @@ class Link:
             self.live = True
             log.info("worker connected", worker=self.key.id, address=self.key.address)
             self.calls.receive(first)
-            while True:
-                if self._leaving:
-                    self._news()
+            # of a draining worker all is read by then; it waits for us to go, since a write that crossed its own end of
+            # the stream would cost what is still to be read
+            while len(self.calls) or not self.calls.draining:
                 self.calls.receive(await stream.read())
                 self._liveness.heard = True
+                if self._retired:
+                    self._news()
+            return WorkerLost("the worker is draining")
         except WorkerLost as error:
             return error
         except TimeoutError:

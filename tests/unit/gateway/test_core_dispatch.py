@@ -614,7 +614,7 @@ def test_the_gateway_ends_the_stream_of_a_draining_worker_once_it_has_read_all()
             await settle()
             assert not worker.sessions
             await asyncio.sleep(60)
-            assert not worker.sessions  # and does not come back
+            assert not worker.sessions  # it looks again now and then, and does not stay
 
     run(scenario())
 
