@@ -108,8 +108,18 @@ class _Stream:
             for answer in self._under_way:
                 if answer.pending is not None:
                     answer.pending.cancel()
-        if error := self._failure or self._goodbye:
-            raise error
+        if self._failure is not None:
+            raise self._failure
+        if self._goodbye is not None and not await self._asks_no_more():
+            raise self._goodbye
+
+    async def _asks_no_more(self) -> bool:
+        """Tells whether the caller has ended his side: then a goodbye is none of his business."""
+        try:
+            async with asyncio.timeout(0):  # what has come is given at once
+                return await anext(self._requests, None) is None
+        except (TimeoutError, MeshError):
+            return False
 
     # --- requests ------------------------------------------------------------------------------------------------
 
