@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
@@ -118,14 +118,15 @@ class Connection:
     async def exchange(
         self, method: Method[Req, Res], request: Req, *, timeout: float | None = None, metadata: Metadata = ()
     ) -> AsyncIterator[Res]:
-        """Sends one request on a bidirectional stream and yields its answers. Cancels the call when left early."""
+        """Sends one request on a bidirectional stream and yields its answers. Cancels the call when left early.
+
+        A method is of whatever arity its caller uses: this way headers, request and the end of it leave in one piece,
+        and a server that stops just then has all of it or nothing.
+        """
         left = _finite(self.timeout if timeout is None else timeout)
         with translated():
-            call = self._callable("stream_stream", method)(timeout=left, metadata=(*metadata, *trace_context()))
+            call = self._callable("unary_stream", method)(request, timeout=left, metadata=(*metadata, *trace_context()))
             try:
-                with suppress(asyncio.InvalidStateError):  # ended before the request was written: reading says why
-                    await call.write(request)
-                    await call.done_writing()
                 async for answer in call:
                     yield answer
             finally:

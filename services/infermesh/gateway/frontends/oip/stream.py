@@ -21,6 +21,11 @@ from infermesh.gateway.frontends.oip.wire import Head, scan
 from infermesh.gateway.pending import PendingStream
 
 _AT_ONCE: Final = 256
+_FIRST: Final = 5.0
+"""Seconds from its beginning within which a stream's first request is taken though the gateway leaves.
+
+Headers and request leave a client one after the other; where it, or this gateway, is busy seconds may lie between.
+"""
 _NO_HEAD: Final = Head("", "", "", b"")
 
 
@@ -30,13 +35,21 @@ class InferStreams:
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._open: set[_Stream] = set()
+        self._closed = False
 
     def begin(self, requests: AsyncIterator[bytes], context: Context) -> "_Stream":
         """Returns what pushes ModelStreamInferResponses; it raises a request's error if the caller asked for that."""
-        return _Stream(self._dispatcher, requests, context, self._open)
+        stream = _Stream(self._dispatcher, requests, context, self._open)
+        if self._closed:
+            stream.close()
+        return stream
 
     def close(self) -> None:
-        """Takes no more requests; every stream ends once those that it has are answered."""
+        """Takes no more requests; every stream ends once those that it has are answered.
+
+        A stream that has just begun, or begins yet, may still send its first.
+        """
+        self._closed = True
         for stream in list(self._open):
             stream.close()
 
@@ -82,13 +95,22 @@ class _Stream:
         self._news: list[_Answer] = []
         self._tell: Callable[[], None] = lambda: None
         self._reader: asyncio.Task[None] | None = None
-        self._waiting = self._closing = self._read_all = False
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._waiting = self._asked = self._closing = self._read_all = False
         self._goodbye: MeshError | None = None  # what the stream ends with once all is answered
         self._failure: MeshError | None = None  # what it ends with now
-        self._end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._end: asyncio.Future[None] = self._loop.create_future()
 
     def close(self) -> None:
-        """Takes no more requests."""
+        """Takes no more requests; one that was never asked has until 5 s after its beginning for the first."""
+        last = self._began + _FIRST
+        if self._asked or self._loop.time() >= last:
+            self._stop_reading()
+        else:
+            self._loop.call_at(last, self._stop_reading)
+
+    def _stop_reading(self) -> None:
         self._closing = True
         if self._waiting and self._reader is not None:
             self._reader.cancel()
@@ -149,12 +171,13 @@ class _Stream:
         raise NotReady("the gateway is shutting down; open the stream again at another one", retry_after=1.0)
 
     def _begin(self, data: bytes) -> None:
+        self._asked = True
         answer = _Answer(_NO_HEAD)
         self._under_way.add(answer)
         self._turns.append(answer)
         try:
             answer.head = scan(data)
-            now = asyncio.get_running_loop().time()
+            now = self._loop.time()
             call = calls.make_call(answer.head, data, now, self._context.deadline, self._trace)
             pending = answer.pending = self._dispatcher.stream(call)
         except Exception as error:
