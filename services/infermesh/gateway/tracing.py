@@ -1,10 +1,10 @@
 """Traces of calls: one span for each call whose caller samples it. Used by the dispatcher."""
 
-from opentelemetry.trace import NoOpTracer, Status, StatusCode, Tracer
+from opentelemetry.trace import Status, StatusCode, Tracer
 
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.stats import OK
-from infermesh.mesh.telemetry import extract, inject, sampled
+from infermesh.mesh.telemetry import extract, inject, records, sampled
 
 
 class Tracing:
@@ -12,7 +12,7 @@ class Tracing:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._enabled = not isinstance(tracer, NoOpTracer)
+        self._enabled = records(tracer)
 
     def begin(self, pending: Pending) -> None:
         """Begins the span of a call that has a trace context, if it is sampled; the worker's span will be its child."""

@@ -19,9 +19,8 @@ class Unrouted:
 
     If nothing serves their deployment, but its pool may grow from nothing for them (`awaited`), they are held here
     until their deadline, and at most `Limits.cold_start` seconds from when they came; then they are told when to come
-    back, as the pool is about to be there. If their deployment was there a
-    moment ago, or the routes are still to come, they are parked until `Limits.hold` seconds after that moment. `resume`
-    sends a call that has a route again.
+    back, as the pool is about to be there. If their deployment was there a moment ago, or the routes are still to come,
+    they are parked until `Limits.hold` seconds after that moment. `resume` sends a call that has a route again.
     """
 
     def __init__(

@@ -57,6 +57,11 @@ def inject(span: trace.Span) -> tuple[str, str]:
     return carrier.get("traceparent", ""), carrier.get("tracestate", "")
 
 
+def records(tracer: trace.Tracer) -> bool:
+    """Tells whether a tracer's spans go anywhere; where they don't, no call's context need be looked at."""
+    return not isinstance(tracer, trace.NoOpTracer)
+
+
 def sampled(traceparent: str) -> bool:
     """Tells by its last byte whether the caller samples this trace; cheap enough for every call."""
     return traceparent[-2:-1] != "" and traceparent[-1] in "13579bdf"

@@ -167,12 +167,11 @@ class HeldModel:
 
     def submit(self, call: Call, priority: int = 0) -> None:
         """Queues a call; higher `priority` goes first. Its `finish` is called later, never from within."""
-        suspicious = bool(self.suspicion)
-        refusal = self._refusal() or (self._quarantine(call) if suspicious else None)
+        refusal = self._refusal() or self._quarantine(call)
         if refusal is not None:
             self._loop.call_soon(self._executor.refuse, call, refusal)
             return
-        if call.alone or (suspicious and self.suspicion.suspected(call.payload)):
+        if call.alone or (self.suspicion and self.suspicion.suspected(call.payload)):
             call.alone, call.group = True, call  # nothing else is of this group
         self._calls += 1
         call.order = order_of(priority, call.deadline, self._calls)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from math import inf
 from typing import Any
 
-from opentelemetry.trace import NoOpTracer, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
 from infermesh.errors import InvalidInput, NotReady, Overloaded, Unsupported
 from infermesh.mesh import status, telemetry
@@ -31,7 +31,7 @@ class GatewayStream:
     def __init__(self, serving: Serving, clock: Clock, tracer: Tracer, streams: Callable[[], int]) -> None:
         """`streams` tells how many streams share the credit."""
         self._serving, self._clock, self._tracer, self._streams = serving, clock, tracer, streams
-        self._traces = not isinstance(tracer, NoOpTracer)
+        self._traces = telemetry.records(tracer)
         self._calls: dict[int, tuple[HeldModel, Call]] = {}
         self._bundle = pb.ResultBundle()  # the next one; results are put in as they come, so that none is copied
         self._unsent = 0  # bytes of responses in it that are not the last of their calls
