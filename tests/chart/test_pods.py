@@ -80,9 +80,10 @@ def test_probes_ask_the_health_port_for_the_right_service(objects):
 
 def test_a_pod_has_time_to_drain(objects):
     for name, _, spec in _services(objects):
-        drain = o.config(objects, spec)["drain"]
+        config = o.config(objects, spec)
+        drain, clients = config["drain"], config.get("clients", {})
         stop = spec["containers"][0].get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        needed = stop + drain.get("lame_duck", 0) + drain.get("timeout", 30)
+        needed = stop + drain.get("lame_duck", 0) + drain.get("timeout", 30) + clients.get("max_address_age", 0)
         assert spec["terminationGracePeriodSeconds"] > needed, name
 
 

@@ -76,7 +76,12 @@ def is_ready(pod: Object) -> bool:
     """Says whether a pod is ready, and is not being deleted."""
     conditions = pod["status"].get("conditions", ())
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
-    return ready and "deletionTimestamp" not in pod["metadata"]
+    return ready and not is_ending(pod)
+
+
+def is_ending(pod: Object) -> bool:
+    """Says whether a pod is being deleted."""
+    return "deletionTimestamp" in pod["metadata"]
 
 
 def names(objects: list[Object]) -> list[str]:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.kubectl import Kubectl, Object, is_ready, names, run, until
+from tests.cluster.kubectl import Kubectl, Object, is_ending, is_ready, names, run, until
 
 CHART = Path(__file__).parents[2] / "charts" / "infermesh"
 POOL = "cpu"
@@ -79,7 +79,7 @@ class Release:
     # ── what operators do ───────────────────────────────────────────────────────────────────────────────────────────
 
     def scale(self, replicas: int, *components: str) -> None:
-        """Scales components side by side and waits until each has exactly so many pods, all ready."""
+        """Scales components side by side and waits until each has exactly so many pods that stay, all ready."""
         for component in components:
             self.kube("scale", self.workload(component), f"--replicas={replicas}")
         for component in components:
@@ -94,11 +94,12 @@ class Release:
             self.settled(component)
 
     def settled(self, component: str = "", count: int | None = None, *, timeout: float = START) -> list[Object]:
-        """Waits until all pods are ready, as many as are wanted, and none is ending; returns them."""
+        """Waits until all pods are ready, as many as are wanted, and returns them. Those that are ending don't count:
+        a gateway takes half a minute for it."""
 
         def look() -> list[Object]:
             found = self.kube.items("pods,deployments,statefulsets", self.selector(component))
-            pods = [each for each in found if each["kind"] == "Pod"]
+            pods = [each for each in found if each["kind"] == "Pod" and not is_ending(each)]
             wanted = count
             if wanted is None:
                 wanted = sum(each["spec"]["replicas"] for each in found if each["kind"] != "Pod")

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.cluster.kubectl import is_ready
+from tests.cluster.kubectl import is_ending, is_ready, until
 from tests.cluster.load import Load
+from tests.cluster.release import START
 from tests.cluster.serving import plain_client, serve
 
 LONGEST = 5.0  # seconds of a call that was on a worker whose power was cut: it is sent again elsewhere
@@ -125,7 +126,9 @@ def outage(spread_release, nodes, place, victim, power):
             replaced = wait_replaced(release, victim, began)
             plain_load.doing("return")
             power.restore()
-            release.settled()
+            until(
+                lambda: not any(map(is_ending, on(release, victim))), "the node is rid of its old pods", timeout=START
+            )
         release.restart("worker")
         assert on(release, victim, "worker"), "the node is not used again"
         plain_load.until(CALLS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -122,3 +123,17 @@ def test_no_call_fails_while_connections_come_and_go(aging: str) -> None:
             calls += [slow.future(b"\x10\x07", timeout=20), empty.future(b"", timeout=20)]
             time.sleep(0.005)
         assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+
+
+def test_a_client_that_may_know_no_other_gateway_is_served_until_it_goes(tmp_path: Path) -> None:
+    with gateway(tmp_path, "--clients-max-address-age", "60") as running:
+        address = running.wait_ready()
+        with grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            empty = channel.unary_unary("/grpc.testing.TestService/EmptyCall")
+            assert empty(b"", timeout=10) == b""
+            running.process.send_signal(signal.SIGTERM)
+            for _ in range(30):  # longer than a drain takes
+                assert empty(b"", timeout=10) == b""
+                assert ask(grpc.insecure_channel(address, [("grpc.use_local_subchannel_pool", 1)])) == b""
+                time.sleep(0.1)
+        assert running.process.wait(20) == 0, running.log()  # though the time is not up

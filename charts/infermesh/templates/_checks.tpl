@@ -20,9 +20,9 @@
 {{- $key := index . 1 -}}
 {{- $v := (index . 0).values -}}
 {{- $drain := dig "drain" dict $v.config -}}
-{{- $needed := addf $v.preStopSeconds (dig "lame_duck" 0 $drain) (dig "timeout" 30 $drain) -}}
+{{- $needed := addf $v.preStopSeconds (dig "lame_duck" 0 $drain) (dig "timeout" 30 $drain) (dig "clients" "max_address_age" 0 $v.config) -}}
 {{- if ge $needed (float64 $v.terminationGracePeriodSeconds) -}}
-{{- fail (printf "%s.terminationGracePeriodSeconds: expected more than %s.preStopSeconds + %s.config.drain.lame_duck + %s.config.drain.timeout = %v, got %v" $key $key $key $key $needed $v.terminationGracePeriodSeconds) -}}
+{{- fail (printf "%s.terminationGracePeriodSeconds: expected more than %s.preStopSeconds + %s.config.drain.lame_duck + %s.config.drain.timeout%s = %v, got %v" $key $key $key $key (ternary (printf " + %s.config.clients.max_address_age" $key) "" (hasKey $v.config "clients")) $needed $v.terminationGracePeriodSeconds) -}}
 {{- end -}}
 {{- end }}
 

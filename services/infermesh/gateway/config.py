@@ -48,6 +48,12 @@ class ClientLimits:
         Limit(ge=0, le=86_400 * 365),
         "after which a connection is sent away, its calls served, so that clients spread over new gateways; 0: never",
     ] = 0.0
+    max_address_age: Annotated[
+        float,
+        Limit(ge=0, le=3600),
+        "that clients may go on with addresses they have looked up: so much longer than drain.lame_duck a gateway that "
+        "was told to stop goes on serving, as long as any are connected",
+    ] = 0.0
     idle_timeout: Annotated[float, _SECONDS, "that a connection without calls is kept"] = 3600.0
     ping_interval: Annotated[float, Limit(ge=1, le=86_400), "between pings of a connection"] = 30.0
     ping_timeout: Annotated[float, Limit(ge=1, le=86_400), "until a ping must be answered"] = 10.0

@@ -1,6 +1,7 @@
 """Starts and stops a gateway process: the supervisor with its health service, Envoy with the app beneath it."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 from typing import Final
@@ -16,6 +17,7 @@ from infermesh.mesh.health import LIVENESS
 from infermesh.mesh.process import Process, run
 
 _LOOK: Final = 1.0  # seconds between two questions to the app whether it lives
+_LOOK_CONNECTED: Final = 0.25  # seconds between two questions to Envoy whether anybody is connected
 _PATIENCE: Final = 10.0  # seconds without an answer after which it counts as stuck: overload delays one, too
 
 
@@ -30,15 +32,16 @@ async def main(argv: Sequence[str], app: str = envoy.APP) -> None:
         process.listening(grpc=front.address, http=front.address)
         watching = asyncio.create_task(watch_app(process, front))
         try:
-            await serve(process, front)
+            await serve(process, front, config.clients.max_address_age)
             await front.drain(config.process.drain.timeout)
         finally:
             watching.cancel()
 
 
-async def serve(process: Process, front: Supervisor) -> None:
-    """Returns once the process was told to stop and sat out the lame-duck time. Raises SystemExit(1) if Envoy dies."""
-    stopped = asyncio.create_task(process.until_stopped())
+async def serve(process: Process, front: Supervisor, linger: float = 0.0) -> None:
+    """Returns once the process was told to stop, sat out the lame-duck time, and let `linger` seconds pass or all
+    clients go. Raises SystemExit(1) if Envoy dies."""
+    stopped = asyncio.create_task(_until_left(process, front, linger))
     died = asyncio.create_task(front.died())
     mirror = asyncio.create_task(_mirror_health(process, front))
     ready = asyncio.create_task(_follow_app(process, front))
@@ -50,6 +53,16 @@ async def serve(process: Process, front: Supervisor) -> None:
     finally:
         for task in (stopped, died, mirror, ready):
             task.cancel()
+
+
+async def _until_left(process: Process, front: Supervisor, linger: float) -> None:
+    """A client that was sent away looks names up again, but gRPC's own not more often than every 30 s: until then this
+    gateway may be the only one it knows that is still there, as others may have gone since it last looked."""
+    await process.until_stopped()
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(linger):
+            while await front.connected():  # noqa: ASYNC110  # Envoy only answers questions
+                await asyncio.sleep(_LOOK_CONNECTED)
 
 
 async def _follow_app(process: Process, front: Supervisor) -> None:

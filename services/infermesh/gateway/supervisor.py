@@ -88,6 +88,11 @@ class Supervisor:
         """Makes the public health service answer NOT_SERVING; everything goes on being served."""
         self._control.say(control.DRAIN)
 
+    async def connected(self) -> bool:
+        """Tells whether any client is connected. Raises OSError if Envoy is gone."""
+        _, connections = await self._admin.active()
+        return connections > 0
+
     async def drain(self, timeout: float) -> None:
         """Refuses new connections and sends the open ones away; ends Envoy when they are gone.
 

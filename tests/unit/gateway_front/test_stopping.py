@@ -6,6 +6,7 @@ import pytest
 
 from infermesh.gateway.main import serve, watch_app
 from infermesh.mesh.health import LIVENESS, Health
+from tests.unit.gateway.virtual import run
 
 
 class Told:
@@ -34,6 +35,7 @@ class Envoy:
         self.app = asyncio.Event()
         self.said: list[str] = []
         self.turns = True
+        self.clients = 0
 
     async def died(self) -> int:
         return await self.dead
@@ -44,13 +46,16 @@ class Envoy:
     async def answers(self, timeout: float) -> bool:
         return self.turns
 
+    async def connected(self) -> bool:
+        return self.clients > 0
+
     def not_serving(self) -> None:
         self.said.append("not serving")
 
 
-async def begun() -> tuple[Told, Envoy, "asyncio.Task[None]"]:
+async def begun(linger: float = 0.0) -> tuple[Told, Envoy, "asyncio.Task[None]"]:
     process, front = Told(), Envoy()
-    return process, front, asyncio.create_task(serve(process, front))  # type: ignore[arg-type]
+    return process, front, asyncio.create_task(serve(process, front, linger))  # type: ignore[arg-type]
 
 
 async def turns() -> None:
@@ -78,6 +83,22 @@ async def test_the_public_health_says_so_before_the_lame_duck_time_and_not_after
     assert (front.said, task.done()) == (["not serving"], False)
     process.stopped.set()
     await task
+
+
+@pytest.mark.parametrize(("clients", "leave", "served"), [(0, 0, 0), (2, 9, 9), (2, 99, 30)])
+def test_it_lingers_as_long_as_clients_may_know_no_other(clients: int, leave: float, served: float) -> None:
+    async def scenario() -> None:
+        process, front, task = await begun(linger=30)
+        front.clients = clients
+        await asyncio.sleep(50)  # nobody has told it to stop
+        assert not task.done()
+        loop, began = asyncio.get_running_loop(), asyncio.get_running_loop().time()
+        loop.call_later(leave, setattr, front, "clients", 0)
+        process.stopped.set()
+        await task
+        assert loop.time() - began == pytest.approx(served, abs=0.3)
+
+    run(scenario())
 
 
 async def test_without_envoy_it_ends_with_status_1() -> None:
