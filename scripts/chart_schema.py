@@ -23,7 +23,17 @@ COMPUTED: Final = {
         "scaler_listen",
         "pools",
     ),
-    "worker": ("listen", "advertise", "scheduler", "registry", "id", "device", "cache"),
+    "worker": (
+        "listen",
+        "advertise",
+        "bundle_listen",
+        "bundle_advertise",
+        "scheduler",
+        "registry",
+        "id",
+        "device",
+        "cache",
+    ),
 }
 """Settings that the chart computes: nobody else sets them."""
 _OF_EVERY_PROCESS: Final = ("health_listen", "metrics_listen", "ready_file", "tls")

@@ -6,11 +6,12 @@ from tests.chart import objects as o
 from tests.chart.helm import NAMESPACE, values
 from tests.chart.network import End, allowed
 
-PORTS = (8080, 8086, 8301, 8302, 8303, 8304, 9090, 22, 443)
+PORTS = (8080, 8086, 8301, 8302, 8303, 8304, 8305, 9090, 22, 443)
 MESH = {
     ("gateway", "registry", 8302),
     ("gateway", "scheduler", 8301),
     ("gateway", "worker", 8304),
+    ("gateway", "worker", 8305),
     ("scheduler", "registry", 8302),
     ("worker", "registry", 8302),
     ("worker", "scheduler", 8301),
@@ -59,7 +60,8 @@ def test_services_reach_what_they_need_and_nothing_else(objects):
 def test_every_pool_has_its_paths(objects):
     policies, ends = _policies(objects), _ends(objects)
     (gateway,) = [end for end in ends if end.name == "gateway"]
-    assert all(allowed(policies, gateway, end, 8304) for end in ends if end.name == "worker")
+    workers = [end for end in ends if end.name == "worker"]
+    assert all(allowed(policies, gateway, end, port) for end in workers for port in (8304, 8305))
 
 
 @pytest.mark.parametrize("stranger", STRANGERS, ids=lambda end: end.name)

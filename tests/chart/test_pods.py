@@ -92,6 +92,7 @@ def test_a_service_listens_where_its_ports_say(objects):
         config = o.config(objects, spec)
         ports = {port["name"]: port["containerPort"] for port in spec["containers"][0]["ports"]}
         listens = {"grpc": config["listen"], "health": config["health_listen"], "metrics": config["metrics_listen"]}
+        listens |= {"bundles": config["bundle_listen"]} if "bundle_listen" in config else {}
         assert {kind: f"0.0.0.0:{ports[kind]}" for kind in listens} == listens, name
 
 

@@ -8,10 +8,10 @@ import pytest
 from tests.cluster.kubectl import CommandFailed, until
 from tests.cluster.load import SCRIPTS, script_map, script_pod
 
-PORTS = {"gateway": 8080, "scheduler": 8301, "registry": 8302, "scaler": 8303, "worker": 8304}
+PORTS = {"gateway": 8080, "scheduler": 8301, "registry": 8302, "scaler": 8303, "worker": 8304, "bundles": 8305}
 BESIDE = (8086, 9090)  # health is for the kubelet, metrics for what monitors
 NEEDED = {
-    "gateway": {("worker", 8304), ("scheduler", 8301), ("registry", 8302)},
+    "gateway": {("worker", 8304), ("worker", 8305), ("scheduler", 8301), ("registry", 8302)},
     "scheduler": {("registry", 8302)},
     "registry": set(),
     "worker": {("scheduler", 8301), ("registry", 8302)},

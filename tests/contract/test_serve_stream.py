@@ -1,4 +1,5 @@
-"""What every `ServeStream` does: the real one over gRPC and the one in memory that unit tests stand on."""
+"""What every `ServeStream` does: the real one, to a worker and to a server of gRPC's library, and the one in memory
+that unit tests stand on."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,9 +9,9 @@ from dataclasses import dataclass
 import pytest
 
 from infermesh.errors import WorkerLost
-from infermesh.gateway.streams import GrpcServeStream, ServeStream
+from infermesh.gateway.streams import ServeStream, WireServeStream
 from infermesh.v1.worker_service_pb2 import ResultItem, WorkBundle, WorkItem
-from tests.unit.gateway.hosting import hosted_worker
+from tests.unit.gateway.hosting import hosted_worker, wired_worker
 from tests.unit.gateway.simulation import MemoryStream, SimWorker
 
 TARGET = "digits/1"
@@ -32,10 +33,16 @@ async def in_memory(worker: SimWorker) -> AsyncIterator[Wire]:
 @asynccontextmanager
 async def over_grpc(worker: SimWorker) -> AsyncIterator[Wire]:
     async with hosted_worker(worker) as (address, _):
-        yield Wire(worker, GrpcServeStream(address))
+        yield Wire(worker, WireServeStream(address))
 
 
-@pytest.fixture(params=[in_memory, over_grpc], ids=["memory", "grpc"])
+@asynccontextmanager
+async def over_a_connection(worker: SimWorker) -> AsyncIterator[Wire]:
+    async with wired_worker(worker) as address:
+        yield Wire(worker, WireServeStream(address))
+
+
+@pytest.fixture(params=[in_memory, over_grpc, over_a_connection], ids=["memory", "grpc", "connection"])
 async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
     async with request.param(SimWorker("a", {TARGET: 4}, seconds=0)) as wire:
         yield wire
@@ -112,7 +119,7 @@ async def test_closing_twice_is_fine(wire: Wire) -> None:
     await wire.stream.close()
 
 
-@pytest.mark.parametrize("opened", [lambda: MemoryStream(None), lambda: GrpcServeStream("127.0.0.1:1")])
+@pytest.mark.parametrize("opened", [lambda: MemoryStream(None), lambda: WireServeStream("127.0.0.1:1")])
 async def test_a_worker_that_is_not_there_is_noticed_by_reading(opened) -> None:  # type: ignore[no-untyped-def]
     stream = opened()
 

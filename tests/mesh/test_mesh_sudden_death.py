@@ -30,9 +30,9 @@ def sudden_mesh(tmp_path_factory, relay):
     from infermesh.testing import LocalMesh, MeshOptions
 
     folder = tmp_path_factory.mktemp("sudden")
-    flags = {"worker": ["--allow-python"], "worker-3": ["--advertise", relay.address]}
+    flags = {"worker": ["--allow-python"], "worker-3": ["--bundle-advertise", relay.address]}
     with LocalMesh(folder / "home", MeshOptions(workers=3, device="cpu", flags=flags)) as mesh:
-        relay.upstream = mesh.address("worker-3")
+        relay.upstream = mesh.address("worker-3", "bundles")
         with Client(mesh.gateway) as client:
             model = python_file(folder, scale=2, seconds=MODEL_SECONDS)
             client.push("slow", model, signature=SIGNATURE, max_batch_size=8)
@@ -41,7 +41,7 @@ def sudden_mesh(tmp_path_factory, relay):
 
 
 @pytest.fixture
-def mesh(sudden_mesh):
+def mesh(sudden_mesh, relay):
     """The mesh with every worker in its place, before and after."""
     yield sudden_mesh
     for name in WORKERS:
@@ -49,6 +49,7 @@ def mesh(sudden_mesh):
             sudden_mesh.kill(name, signal.SIGCONT)
     for name in sudden_mesh.dead():
         sudden_mesh.restart(name)
+    relay.upstream = sudden_mesh.address("worker-3", "bundles")
     wait_until(lambda: ready_workers(sudden_mesh) == 3, "a worker did not come back")
 
 

@@ -47,7 +47,7 @@ def values_of(payload: bytes) -> tuple[float, ...]:
 
 
 class Stream:
-    """A gateway's end of the bundled stream."""
+    """A gateway's end of the bundled stream, over gRPC's own library."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._call: Any = WorkerServiceStub(channel).Serve()  # type: ignore[no-untyped-call]
@@ -139,7 +139,7 @@ async def test_loads_what_is_assigned_answers_and_unloads(mesh: Surroundings) ->
     mesh.scheduler.wanted = [mesh.doubler()]
     told = await mesh.scheduler.until(ready)
     assert (told.name, told.weight, dict(told.labels)) == ("workers/w1", 2.0, {"zone": "a"})
-    assert told.address == worker.addresses["grpc"]
+    assert (told.address, told.bundle_address) == (worker.addresses["grpc"], worker.addresses["bundles"])
     assert told.device.kind == "cpu"
     assert told.device.memory_total_bytes >= told.device.memory_free_bytes > 0
     assert "python" in told.backends
@@ -160,12 +160,12 @@ async def test_speaks_first_answers_bundles_and_shares_credit(mesh: Surroundings
     mesh.scheduler.wanted = [mesh.doubler()]
     worker = await mesh.worker()
     await mesh.scheduler.until(ready)
-    async with worker.channel() as channel:
-        first = Stream(channel)
+    async with worker.channel("bundles") as bundles:
+        first = Stream(bundles)
         await first.read()
         alone = first.loads["d/1"].credit
         assert alone >= 2
-        second = Stream(channel)
+        second = Stream(bundles)
         await second.read()
         assert 1 <= second.loads["d/1"].credit < alone
         await first.send(*(item(number, float(number)) for number in range(1, 101)))
@@ -182,8 +182,8 @@ async def test_one_bad_item_fails_alone_and_every_item_gets_its_answer(mesh: Sur
     mesh.scheduler.wanted = [mesh.doubler()]
     worker = await mesh.worker()
     await mesh.scheduler.until(ready)
-    async with worker.channel() as channel:
-        stream = Stream(channel)
+    async with worker.channel("bundles") as bundles:
+        stream = Stream(bundles)
         garbage = pb.WorkItem(id=8, kind=pb.WorkItem.INFER, target="d/1", payload=b"\xff\xff")
         unknown = item(9, target="elsewhere/1")
         await stream.send(*(item(n, float("nan") if n == 4 else 1.0) for n in range(1, 8)), garbage, unknown)
@@ -203,8 +203,8 @@ async def test_deadlines_pass_on_time_and_health_answers_while_a_long_run_is_on(
     mesh.scheduler.wanted = [mesh.doubler()]
     worker = await mesh.worker()
     await until_healthy(worker)
-    async with worker.channel() as channel:
-        stream = Stream(channel)
+    async with worker.channel() as channel, worker.channel("bundles") as bundles:
+        stream = Stream(bundles)
         await stream.send(item(1, -20.0))  # two seconds
         await asyncio.sleep(0.2)
         await stream.send(item(2, timeout_us=100_000), item(3), item(4), pb.WorkItem(id=4, kind=pb.WorkItem.CANCEL))
@@ -234,8 +234,8 @@ async def test_a_runner_that_dies_is_told_and_comes_back(mesh: Surroundings) -> 
     mesh.scheduler.wanted = [mesh.doubler()]
     worker = await mesh.worker()
     await mesh.scheduler.until(ready)
-    async with worker.channel() as channel:
-        stream = Stream(channel)
+    async with worker.channel() as channel, worker.channel("bundles") as bundles:
+        stream = Stream(bundles)
         await stream.read()
         await stream.send(item(1, -1.0))  # os._exit
         (lost,) = await stream.until(1)
@@ -258,8 +258,8 @@ async def test_sigterm_under_load_loses_nothing(mesh: Surroundings) -> None:
     worker = await mesh.worker("--drain-lame-duck", "0.5")
     await mesh.scheduler.until(ready)
     health: list[bool] = []
-    async with worker.channel() as channel:
-        stream = Stream(channel)
+    async with worker.channel("bundles") as bundles:
+        stream = Stream(bundles)
         sent = 0
         while not stream.draining:
             await stream.send(item(sent + 1, float(sent)), item(sent + 2, -2.0))

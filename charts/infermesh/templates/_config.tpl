@@ -61,6 +61,7 @@ pools:
 
 {{- define "infermesh.config.worker" -}}
 listen: 0.0.0.0:8304
+bundle_listen: 0.0.0.0:8305
 scheduler: {{ include "infermesh.fullname" .root }}-scheduler:8301
 registry: {{ include "infermesh.fullname" .root }}-registry:8302
 cache: /var/lib/infermesh

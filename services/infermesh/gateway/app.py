@@ -28,7 +28,7 @@ from infermesh.gateway.frontends.base import Parts
 from infermesh.gateway.last_known import LastKnown
 from infermesh.gateway.lifespan import FOLDER_VARIABLE, live
 from infermesh.gateway.scrape import FILE, offered
-from infermesh.gateway.streams import GrpcServeStream
+from infermesh.gateway.streams import WireServeStream
 from infermesh.gateway.watch import subscription
 from infermesh.mesh.channel import connect
 from infermesh.mesh.health import Health
@@ -74,7 +74,7 @@ async def serving(config: GatewayConfig, health: Health) -> AsyncIterator[Front]
             registry=metrics,
             tracer=telemetry.tracer,
             limits=config.dispatch_limits,
-            connect=partial(GrpcServeStream, certificates=certificates),
+            connect=partial(WireServeStream, certificates=certificates),
             last_known=LastKnown(Path(config.state)) if config.state else None,
             tell=telling(scheduler),
         )

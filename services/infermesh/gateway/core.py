@@ -16,7 +16,7 @@ from infermesh.gateway.fleet import Fleet
 from infermesh.gateway.last_known import LastKnown
 from infermesh.gateway.routes import RouteTable
 from infermesh.gateway.stats import GatewayMetrics, TargetStats
-from infermesh.gateway.streams import Connect, GrpcServeStream
+from infermesh.gateway.streams import Connect, WireServeStream
 from infermesh.gateway.tracing import Tracing
 from infermesh.gateway.upstream import Link, WorkerKey
 from infermesh.gateway.watch import RouteWatch, Snapshots, Subscribe
@@ -40,7 +40,7 @@ class Core:
         tracer: Tracer,
         limits: Limits | None = None,
         rng: Random | None = None,
-        connect: Connect = GrpcServeStream,
+        connect: Connect = WireServeStream,
         last_known: LastKnown | None = None,
         tell: Tell | None = None,
     ) -> None:

@@ -217,12 +217,16 @@ class Dispatcher:
                 self.returned(pending, worker, error, not pending.sent)
 
     def accused(self, worker: str, told: Suspicion) -> None:
-        """Takes back the calls that ask what a runner may have died on, from where they could kill another."""
+        """Takes back the calls that ask what a runner may have died on, from where they could kill another.
+
+        Those at the worker that says so come back by themselves: it has refused them, and counted that.
+        """
         target = self._directory.find(told.target)
         quarantine = self._quarantines.hear(worker, told, target)
         if quarantine is None or target is None:
             return
-        under_way = [pending for link in self._fleet for pending in link.calls.under_way(told.target)]
+        others = [link.calls for link in self._fleet if link.key.id != worker]
+        under_way = [pending for calls in others for pending in calls.under_way(told.target)]
         for pending in quarantine.sort_out([*target.queue, *under_way]):
             self.withdraw(pending)
             self._place(pending, target)

@@ -32,7 +32,9 @@ class Fleet:
 
     def sync(self, workers: Iterable[RouteWorker]) -> None:
         """Makes links for new workers and retires those that are not among `workers`."""
-        wanted = {w.id: (WorkerKey(w.id, w.address, w.incarnation), w.weight or 1.0) for w in workers}
+        wanted = {
+            w.id: (WorkerKey(w.id, w.bundle_address or w.address, w.incarnation), w.weight or 1.0) for w in workers
+        }
         for worker, link in list(self._current.items()):
             if worker not in wanted or wanted[worker][0] != link.key:
                 del self._current[worker]
@@ -61,3 +63,7 @@ class Fleet:
         for task in list(self._running.values()):
             task.cancel()
         return left
+
+
+def _key(worker: RouteWorker) -> WorkerKey:
+    return WorkerKey(worker.id, worker.bundle_address or worker.address, worker.incarnation)

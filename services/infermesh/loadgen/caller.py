@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Final
 
 import grpc
+import hpack
 from google.protobuf.message import DecodeError
 from google.rpc import status_pb2
 
 from infermesh.errors import NotReady
 from infermesh.loadgen.connection import AGAIN, Connection
-from infermesh.loadgen.extras import library
-from infermesh.loadgen.frames import literal
 from infermesh.loadgen.recording import OK
+from infermesh.mesh.http2.frames import literal
 from infermesh.mesh.status import DETAILS_KEY, from_status
 
 INFER: Final = "/inference.GRPCInferenceService/ModelInfer"
@@ -107,7 +107,7 @@ class Ends:
         return end if answered or end != OK else "INTERNAL NO_MESSAGE"
 
     def _read(self, block: bytes) -> str:
-        fields = dict(library("hpack").Decoder().decode(block, raw=True))
+        fields = dict(hpack.Decoder().decode(block, raw=True))
         code = fields.get(b"grpc-status", b"")
         if code == b"0":
             return OK

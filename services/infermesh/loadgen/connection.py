@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from infermesh.loadgen import frames
-from infermesh.loadgen.frames import Frame, Kind, Setting
+from infermesh.mesh.http2 import frames
+from infermesh.mesh.http2.frames import Frame, Kind, Setting
 
 LATE: Final = "DEADLINE_EXCEEDED NO_ANSWER"
 LOST: Final = "UNAVAILABLE CONNECTION_LOST"
@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self._calls: dict[int, _Call] = {}
         self._waiting: deque[_Call] = deque()  # for a free stream
         self._held: deque[_Call] = deque()  # for a window
-        self._received = bytearray()
+        self._splitter = frames.Splitter()
         self._out: list[bytes] = []
         self._next = 1
         self._window = self._first_window = frames.FIRST_WINDOW
@@ -112,11 +112,13 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Acts on frames; unknown ones are passed over."""
-        self._received += data
-        for found in frames.take(self._received):
-            act = _ACTS.get(found.kind)
-            if act is not None:
-                act(self, found)
+        try:
+            for found in self._splitter.feed(data):
+                act = _ACTS.get(found.kind)
+                if act is not None:
+                    act(self, found)
+        except frames.ConnectionFault:  # no server does that; its calls are lost with the connection
+            self.close()
 
     def _begin(self) -> None:
         """Begins calls that wait, as many as the server takes at once."""
@@ -189,7 +191,7 @@ class Connection(asyncio.Protocol):
         call = self._calls.get(found.stream)
         if call is None:
             return
-        (code,) = struct.unpack(">I", found.payload)
+        code = frames.number(found.payload, "RST_STREAM")
         if code == _REFUSED and self.open:
             del self._calls[call.stream]
             self._loop.call_later(_SOON, self._again, call)
@@ -227,11 +229,11 @@ class Connection(asyncio.Protocol):
 
     def _ping(self, found: Frame) -> None:
         if not found.flags & frames.ACK:
-            self._write(frames.frame(Kind.PING, frames.ACK, 0, found.payload))
+            self._write(frames.frame(Kind.PING, frames.ACK, 0, bytes(found.payload)))
 
     def _go_away(self, found: Frame) -> None:
         """The server closes: what it has begun it will finish, the rest is for another connection."""
-        (last,) = struct.unpack_from(">I", found.payload)
+        last = frames.number(found.payload, "GOAWAY")
         self.open = False
         waiting, self._waiting = self._waiting, deque()
         unseen = [self._calls.pop(stream) for stream in [*self._calls] if stream > last & 0x7FFFFFFF]
@@ -241,7 +243,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _update(self, found: Frame) -> None:
-        (grown,) = struct.unpack(">I", found.payload)
+        grown = frames.number(found.payload, "WINDOW_UPDATE")
         if found.stream == 0:
             self._window += grown
         elif found.stream in self._calls:

@@ -68,6 +68,7 @@ class Certificates:
         self._seen = self._look()
         self._pem = self._load()
         self._next = clock() + _LOOK
+        self._contexts: dict[bool, tuple[Pem, ssl.SSLContext]] = {}
 
     @property
     def server_name(self) -> str:
@@ -85,6 +86,33 @@ class Certificates:
                     self._seen = seen
                     self._take()
         return self._pem
+
+    def context(self, *, server: bool) -> ssl.SSLContext:
+        """Returns what connections that are not gRPC's own are made with now: by a server, which demands a certificate
+        of its clients, or by a client. For HTTP/2 only."""
+        pem = self.latest()
+        known = self._contexts.get(server)
+        if known is not None and known[0] is pem:
+            return known[1]
+        try:
+            made = self._context(pem, server)
+        except OSError:  # the files were replaced meanwhile, one after the other: we look again
+            if known is None:
+                raise
+            return known[1]
+        self._contexts[server] = (pem, made)
+        return made
+
+    def _context(self, pem: Pem, server: bool) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["h2"])
+        if pem.ca is not None:
+            context.load_verify_locations(cadata=pem.ca.decode("ascii"))
+        if pem.cert is not None:
+            context.load_cert_chain(self._files.cert, self._files.key)
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     def _take(self) -> None:
         # the SDK is in here, too: its users have logs of their own

@@ -71,6 +71,7 @@ def worker_of(message: WorkerMessage) -> Worker:
         draining=message.draining,
         weight=message.weight if 0 < message.weight < math.inf else 1.0,
         address=message.address,
+        bundle_address=message.bundle_address,
         incarnation=message.incarnation,
         message=message,
     )

@@ -107,6 +107,7 @@ class Worker:
     draining: bool = False
     weight: float = 1.0
     address: str = ""
+    bundle_address: str = ""
     incarnation: str = ""
     message: WorkerMessage = field(default_factory=WorkerMessage, compare=False, repr=False)
 

@@ -53,7 +53,13 @@ def workers_of(workers: Sequence[Worker]) -> list[RouteWorker]:
     Draining ones too: nothing new goes there, but calls under way need the way back.
     """
     return [
-        RouteWorker(id=worker.id, address=worker.address, incarnation=worker.incarnation, weight=worker.weight)
+        RouteWorker(
+            id=worker.id,
+            address=worker.address,
+            incarnation=worker.incarnation,
+            weight=worker.weight,
+            bundle_address=worker.bundle_address,
+        )
         for worker in workers
         if any(held.state is State.READY for held in worker.held)
     ]

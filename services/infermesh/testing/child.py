@@ -17,6 +17,8 @@ from infermesh.testing.serving import is_serving
 
 _POLL: Final = 0.02  # seconds between two looks at a child
 _PROBE: Final = 0.1  # seconds between two questions to its health service
+_BESIDE: Final = {"health": "--health-listen", "metrics": "--metrics-listen", "bundles": "--bundle-listen"}
+"""Flags of the addresses that a service has beside its own."""
 
 # Runs in the child before the service: when the parent dies, however it dies, the child gets SIGTERM and drains.
 # It takes the place of preexec_fn, which may deadlock in a parent with threads (gRPC has some). The parent is compared
@@ -106,7 +108,7 @@ class Service:
     def _command(self) -> list[str]:
         command = [sys.executable, "-m", f"{self.spec.package}.{self.spec.room}", *self.spec.arguments]
         command += ["--listen", self.addresses.get("grpc", self.spec.listen)]
-        for kind, flag in (("health", "--health-listen"), ("metrics", "--metrics-listen")):
+        for kind, flag in _BESIDE.items():
             if kind in self.addresses:
                 command += [flag, self.addresses[kind]]
         return [*command, "--ready-file", str(self._ready_file)]

@@ -86,7 +86,8 @@ class LocalMesh:
         return [service.addresses["grpc"] for service in self.processes.values() if service.spec.room == "gateway"]
 
     def address(self, name: str, kind: str = "grpc") -> str:
-        """Returns an address of a service: `kind` is `grpc`, `health`, `metrics` or, at the gateway, `http`."""
+        """Returns an address of a service: `kind` is `grpc`, `health`, `metrics`, at the gateway `http`,
+        at a worker `bundles`."""
         return self.processes[name].addresses[kind]
 
     def start(self) -> None:

@@ -28,7 +28,7 @@ from infermesh.v1 import model_pb2 as infermesh_dot_v1_dot_model__pb2
 from infermesh.v1 import worker_pb2 as infermesh_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$infermesh/v1/scheduler_service.proto\x12\x0cinfermesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dinfermesh/v1/deployment.proto\x1a\x18infermesh/v1/model.proto\x1a\x19infermesh/v1/worker.proto\"I\n\x10HeartbeatRequest\x12$\n\x06worker\x18\x01 \x01(\x0b\x32\x14.infermesh.v1.Worker\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\"\x86\x01\n\x11HeartbeatResponse\x12-\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x18.infermesh.v1.Assignment\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rauthoritative\x18\x03 \x01(\x08\"%\n\x12WatchRoutesRequest\x12\x0f\n\x07gateway\x18\x01 \x01(\t\"\x90\x01\n\rRouteSnapshot\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x07workers\x18\x03 \x03(\x0b\x32\x19.infermesh.v1.RouteWorker\x12\x32\n\x0b\x64\x65ployments\x18\x04 \x03(\x0b\x32\x1d.infermesh.v1.DeploymentRoute\"O\n\x0bRouteWorker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0e\n\x06weight\x18\x04 \x01(\x01\"\xc6\x03\n\x0f\x44\x65ploymentRoute\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x07traffic\x18\x03 \x03(\x0b\x32\x1b.infermesh.v1.ResolvedRoute\x12,\n\x08versions\x18\x04 \x03(\x0b\x32\x1a.infermesh.v1.VersionRoute\x12;\n\x07\x61liases\x18\x05 \x03(\x0b\x32*.infermesh.v1.DeploymentRoute.AliasesEntry\x12\x0e\n\x06policy\x18\x06 \x01(\t\x12(\n\x08\x62\x61tching\x18\x07 \x01(\x0b\x32\x16.infermesh.v1.Batching\x12-\n\x05state\x18\x08 \x01(\x0e\x32\x1e.infermesh.v1.Deployment.State\x12\x0e\n\x06reason\x18\t \x01(\t\x12&\n\x07hedging\x18\n \x01(\x0b\x32\x15.infermesh.v1.Hedging\x12\x15\n\rsingle_flight\x18\x0b \x01(\x08\x12\x0f\n\x07\x61waited\x18\x0c \x01(\x08\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"0\n\rResolvedRoute\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\"\xfe\x01\n\x0cVersionRoute\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.infermesh.v1.HeldVersion.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07workers\x18\x05 \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12*\n\tsignature\x18\x07 \x01(\x0b\x32\x17.infermesh.v1.Signature\x12\x16\n\x0emax_batch_size\x18\x08 \x01(\x05\x12\x14\n\x0cload_seconds\x18\t \x01(\x01\x12\x11\n\tdecoupled\x18\n \x01(\x08\"\x88\x01\n\x13ReportDemandRequest\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\x33\n\x0b\x64\x65ployments\x18\x02 \x03(\x0b\x32\x1e.infermesh.v1.DeploymentDemand\x12+\n\x07workers\x18\x03 \x03(\x0b\x32\x1a.infermesh.v1.WorkerDemand\"\xa7\x01\n\x10\x44\x65ploymentDemand\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x14\n\x0cwaiting_rows\x18\x02 \x01(\x03\x12\x15\n\rwaiting_calls\x18\x03 \x01(\x03\x12\x31\n\x0epredicted_wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08unserved\x18\x05 \x01(\x08\x12\r\n\x05\x65nded\x18\x06 \x01(\x03\"A\n\x0cWorkerDemand\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x11\n\tin_flight\x18\x02 \x01(\x03\x12\x0e\n\x06\x63redit\x18\x03 \x01(\x03\"C\n\x14ReportDemandResponse\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x12ListWorkersRequest\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"U\n\x13ListWorkersResponse\x12%\n\x07workers\x18\x01 \x03(\x0b\x32\x14.infermesh.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xef\x02\n\x10SchedulerService\x12Q\n\tHeartbeat\x12\x1e.infermesh.v1.HeartbeatRequest\x1a\x1f.infermesh.v1.HeartbeatResponse\"\x03\x90\x02\x02\x12S\n\x0bWatchRoutes\x12 .infermesh.v1.WatchRoutesRequest\x1a\x1b.infermesh.v1.RouteSnapshot\"\x03\x90\x02\x01\x30\x01\x12W\n\x0bListWorkers\x12 .infermesh.v1.ListWorkersRequest\x1a!.infermesh.v1.ListWorkersResponse\"\x03\x90\x02\x01\x12Z\n\x0cReportDemand\x12!.infermesh.v1.ReportDemandRequest\x1a\".infermesh.v1.ReportDemandResponse\"\x03\x90\x02\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$infermesh/v1/scheduler_service.proto\x12\x0cinfermesh.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1dinfermesh/v1/deployment.proto\x1a\x18infermesh/v1/model.proto\x1a\x19infermesh/v1/worker.proto\"I\n\x10HeartbeatRequest\x12$\n\x06worker\x18\x01 \x01(\x0b\x32\x14.infermesh.v1.Worker\x12\x0f\n\x07leaving\x18\x02 \x01(\x08\"\x86\x01\n\x11HeartbeatResponse\x12-\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x18.infermesh.v1.Assignment\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x15\n\rauthoritative\x18\x03 \x01(\x08\"%\n\x12WatchRoutesRequest\x12\x0f\n\x07gateway\x18\x01 \x01(\t\"\x90\x01\n\rRouteSnapshot\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12*\n\x07workers\x18\x03 \x03(\x0b\x32\x19.infermesh.v1.RouteWorker\x12\x32\n\x0b\x64\x65ployments\x18\x04 \x03(\x0b\x32\x1d.infermesh.v1.DeploymentRoute\"g\n\x0bRouteWorker\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x13\n\x0bincarnation\x18\x03 \x01(\t\x12\x0e\n\x06weight\x18\x04 \x01(\x01\x12\x16\n\x0e\x62undle_address\x18\x05 \x01(\t\"\xc6\x03\n\x0f\x44\x65ploymentRoute\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12,\n\x07traffic\x18\x03 \x03(\x0b\x32\x1b.infermesh.v1.ResolvedRoute\x12,\n\x08versions\x18\x04 \x03(\x0b\x32\x1a.infermesh.v1.VersionRoute\x12;\n\x07\x61liases\x18\x05 \x03(\x0b\x32*.infermesh.v1.DeploymentRoute.AliasesEntry\x12\x0e\n\x06policy\x18\x06 \x01(\t\x12(\n\x08\x62\x61tching\x18\x07 \x01(\x0b\x32\x16.infermesh.v1.Batching\x12-\n\x05state\x18\x08 \x01(\x0e\x32\x1e.infermesh.v1.Deployment.State\x12\x0e\n\x06reason\x18\t \x01(\t\x12&\n\x07hedging\x18\n \x01(\x0b\x32\x15.infermesh.v1.Hedging\x12\x15\n\rsingle_flight\x18\x0b \x01(\x08\x12\x0f\n\x07\x61waited\x18\x0c \x01(\x08\x1a.\n\x0c\x41liasesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"0\n\rResolvedRoute\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06weight\x18\x02 \x01(\x05\"\xfe\x01\n\x0cVersionRoute\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\t\x12.\n\x05state\x18\x03 \x01(\x0e\x32\x1f.infermesh.v1.HeldVersion.State\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07workers\x18\x05 \x03(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12*\n\tsignature\x18\x07 \x01(\x0b\x32\x17.infermesh.v1.Signature\x12\x16\n\x0emax_batch_size\x18\x08 \x01(\x05\x12\x14\n\x0cload_seconds\x18\t \x01(\x01\x12\x11\n\tdecoupled\x18\n \x01(\x08\"\x88\x01\n\x13ReportDemandRequest\x12\x0f\n\x07gateway\x18\x01 \x01(\t\x12\x33\n\x0b\x64\x65ployments\x18\x02 \x03(\x0b\x32\x1e.infermesh.v1.DeploymentDemand\x12+\n\x07workers\x18\x03 \x03(\x0b\x32\x1a.infermesh.v1.WorkerDemand\"\xa7\x01\n\x10\x44\x65ploymentDemand\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x14\n\x0cwaiting_rows\x18\x02 \x01(\x03\x12\x15\n\rwaiting_calls\x18\x03 \x01(\x03\x12\x31\n\x0epredicted_wait\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08unserved\x18\x05 \x01(\x08\x12\r\n\x05\x65nded\x18\x06 \x01(\x03\"A\n\x0cWorkerDemand\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x11\n\tin_flight\x18\x02 \x01(\x03\x12\x0e\n\x06\x63redit\x18\x03 \x01(\x03\"C\n\x14ReportDemandResponse\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x12ListWorkersRequest\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"U\n\x13ListWorkersResponse\x12%\n\x07workers\x18\x01 \x03(\x0b\x32\x14.infermesh.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xef\x02\n\x10SchedulerService\x12Q\n\tHeartbeat\x12\x1e.infermesh.v1.HeartbeatRequest\x1a\x1f.infermesh.v1.HeartbeatResponse\"\x03\x90\x02\x02\x12S\n\x0bWatchRoutes\x12 .infermesh.v1.WatchRoutesRequest\x1a\x1b.infermesh.v1.RouteSnapshot\"\x03\x90\x02\x01\x30\x01\x12W\n\x0bListWorkers\x12 .infermesh.v1.ListWorkersRequest\x1a!.infermesh.v1.ListWorkersResponse\"\x03\x90\x02\x01\x12Z\n\x0cReportDemand\x12!.infermesh.v1.ReportDemandRequest\x1a\".infermesh.v1.ReportDemandResponse\"\x03\x90\x02\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -54,27 +54,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROUTESNAPSHOT']._serialized_start=422
   _globals['_ROUTESNAPSHOT']._serialized_end=566
   _globals['_ROUTEWORKER']._serialized_start=568
-  _globals['_ROUTEWORKER']._serialized_end=647
-  _globals['_DEPLOYMENTROUTE']._serialized_start=650
-  _globals['_DEPLOYMENTROUTE']._serialized_end=1104
-  _globals['_DEPLOYMENTROUTE_ALIASESENTRY']._serialized_start=1058
-  _globals['_DEPLOYMENTROUTE_ALIASESENTRY']._serialized_end=1104
-  _globals['_RESOLVEDROUTE']._serialized_start=1106
-  _globals['_RESOLVEDROUTE']._serialized_end=1154
-  _globals['_VERSIONROUTE']._serialized_start=1157
-  _globals['_VERSIONROUTE']._serialized_end=1411
-  _globals['_REPORTDEMANDREQUEST']._serialized_start=1414
-  _globals['_REPORTDEMANDREQUEST']._serialized_end=1550
-  _globals['_DEPLOYMENTDEMAND']._serialized_start=1553
-  _globals['_DEPLOYMENTDEMAND']._serialized_end=1720
-  _globals['_WORKERDEMAND']._serialized_start=1722
-  _globals['_WORKERDEMAND']._serialized_end=1787
-  _globals['_REPORTDEMANDRESPONSE']._serialized_start=1789
-  _globals['_REPORTDEMANDRESPONSE']._serialized_end=1856
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1858
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1917
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1919
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=2004
-  _globals['_SCHEDULERSERVICE']._serialized_start=2007
-  _globals['_SCHEDULERSERVICE']._serialized_end=2374
+  _globals['_ROUTEWORKER']._serialized_end=671
+  _globals['_DEPLOYMENTROUTE']._serialized_start=674
+  _globals['_DEPLOYMENTROUTE']._serialized_end=1128
+  _globals['_DEPLOYMENTROUTE_ALIASESENTRY']._serialized_start=1082
+  _globals['_DEPLOYMENTROUTE_ALIASESENTRY']._serialized_end=1128
+  _globals['_RESOLVEDROUTE']._serialized_start=1130
+  _globals['_RESOLVEDROUTE']._serialized_end=1178
+  _globals['_VERSIONROUTE']._serialized_start=1181
+  _globals['_VERSIONROUTE']._serialized_end=1435
+  _globals['_REPORTDEMANDREQUEST']._serialized_start=1438
+  _globals['_REPORTDEMANDREQUEST']._serialized_end=1574
+  _globals['_DEPLOYMENTDEMAND']._serialized_start=1577
+  _globals['_DEPLOYMENTDEMAND']._serialized_end=1744
+  _globals['_WORKERDEMAND']._serialized_start=1746
+  _globals['_WORKERDEMAND']._serialized_end=1811
+  _globals['_REPORTDEMANDRESPONSE']._serialized_start=1813
+  _globals['_REPORTDEMANDRESPONSE']._serialized_end=1880
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1882
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1941
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1943
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=2028
+  _globals['_SCHEDULERSERVICE']._serialized_start=2031
+  _globals['_SCHEDULERSERVICE']._serialized_end=2398
 # @@protoc_insertion_point(module_scope)

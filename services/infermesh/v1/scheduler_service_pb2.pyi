@@ -49,16 +49,18 @@ class RouteSnapshot(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., epoch: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[RouteWorker, _Mapping]]] = ..., deployments: _Optional[_Iterable[_Union[DeploymentRoute, _Mapping]]] = ...) -> None: ...
 
 class RouteWorker(_message.Message):
-    __slots__ = ("id", "address", "incarnation", "weight")
+    __slots__ = ("id", "address", "incarnation", "weight", "bundle_address")
     ID_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     id: str
     address: str
     incarnation: str
     weight: float
-    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., weight: _Optional[float] = ...) -> None: ...
+    bundle_address: str
+    def __init__(self, id: _Optional[str] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., weight: _Optional[float] = ..., bundle_address: _Optional[str] = ...) -> None: ...
 
 class DeploymentRoute(_message.Message):
     __slots__ = ("deployment", "model", "traffic", "versions", "aliases", "policy", "batching", "state", "reason", "hedging", "single_flight", "awaited")

@@ -55,7 +55,7 @@ class HeldVersion(_message.Message):
     def __init__(self, deployment: _Optional[str] = ..., version: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[HeldVersion.State, str]] = ..., reason: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., load_seconds: _Optional[float] = ..., quarantined: _Optional[int] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("name", "address", "incarnation", "device", "held", "draining", "weight", "backends", "labels")
+    __slots__ = ("name", "address", "incarnation", "device", "held", "draining", "weight", "backends", "labels", "bundle_address")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,7 @@ class Worker(_message.Message):
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     BACKENDS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     name: str
     address: str
     incarnation: str
@@ -81,7 +82,8 @@ class Worker(_message.Message):
     weight: float
     backends: _containers.RepeatedScalarFieldContainer[str]
     labels: _containers.ScalarMap[str, str]
-    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., held: _Optional[_Iterable[_Union[HeldVersion, _Mapping]]] = ..., draining: _Optional[bool] = ..., weight: _Optional[float] = ..., backends: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    bundle_address: str
+    def __init__(self, name: _Optional[str] = ..., address: _Optional[str] = ..., incarnation: _Optional[str] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., held: _Optional[_Iterable[_Union[HeldVersion, _Mapping]]] = ..., draining: _Optional[bool] = ..., weight: _Optional[float] = ..., backends: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., bundle_address: _Optional[str] = ...) -> None: ...
 
 class Assignment(_message.Message):
     __slots__ = ("deployment", "version", "digest", "batching")

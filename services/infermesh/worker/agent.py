@@ -36,6 +36,8 @@ class Identity:
     labels: dict[str, str] = field(default_factory=dict)
     memory_limit: int = 0
     """Bytes that models may use; 0: what the device has."""
+    bundle_address: str = ""
+    """Where gateways bring their bundles."""
 
 
 class Scheduler(Protocol):
@@ -153,6 +155,7 @@ class Agent:
         worker = worker_pb2.Worker(
             name=worker_name(identity.id),
             address=identity.address,
+            bundle_address=identity.bundle_address,
             incarnation=identity.incarnation,
             device=self._device_now(),
             held=held,

@@ -12,8 +12,12 @@ from infermesh.mesh.config import ProcessConfig
 class WorkerConfig:
     """Settings of a worker process."""
 
-    listen: Annotated[str, "host:port of the worker's gRPC services; port 0 takes a free one"] = "127.0.0.1:0"
-    advertise: Annotated[str, "host:port under which gateways reach it; empty takes what it listens on"] = ""
+    listen: Annotated[str, "host:port of the worker's public gRPC services; port 0 takes a free one"] = "127.0.0.1:0"
+    advertise: Annotated[str, "host:port under which others reach it; empty takes what it listens on"] = ""
+    bundle_listen: Annotated[str, "host:port to which gateways bring their bundles; port 0 takes a free one"] = (
+        "127.0.0.1:0"
+    )
+    bundle_advertise: Annotated[str, "host:port under which gateways reach that; empty takes what it listens on"] = ""
     scheduler: Annotated[str, "host:port of the scheduler"] = "127.0.0.1:8301"
     registry: Annotated[str, "host:port of the registry"] = "127.0.0.1:8302"
     id: Annotated[str, "name of this worker in the mesh; empty makes one of host name and process"] = ""

@@ -19,6 +19,7 @@ from infermesh.mesh import garbage
 from infermesh.mesh.channel import connect
 from infermesh.mesh.clock import Clock, SystemClock
 from infermesh.mesh.config import load
+from infermesh.mesh.http2.server import Server
 from infermesh.mesh.process import Process, run
 from infermesh.mesh.server import bind, drain
 from infermesh.names import check_id
@@ -57,9 +58,10 @@ async def main(argv: Sequence[str]) -> None:
         clock, measures, serving = SystemClock(), Measures(process.metrics), Serving()
         server = process.create_server()
         work = servicer.WorkerServicer(serving, clock, process.tracer)
-        servicer.add_to_server(work, server)
         oip_servicer.add_to_server(oip_servicer.InferenceServicer(serving, clock), server)
         address = await bind(server, config.listen, process.certificates)
+        wire = Server(config.bundle_listen, {servicer.SERVE: work.serve}, process.certificates)
+        await stack.enter_async_context(wire)
         stack.push_async_callback(server.stop, None)  # for a bad setting that shows late; a drain has stopped it
         registry = await stack.enter_async_context(connect(config.registry, process.certificates))
         scheduler = await stack.enter_async_context(connect(config.scheduler, process.certificates))
@@ -68,10 +70,10 @@ async def main(argv: Sequence[str]) -> None:
         known = LastKnown(Path(config.cache) / "last-known")
         source = RememberingSource(RegistrySource(registry), known)
         tools = _tools(config, source, cache, serving, measures, clock, info)
-        identity, link = _identity(config, name, address), SchedulerLink(scheduler)
+        identity, link = _identity(config, name, address, wire.address), SchedulerLink(scheduler)
         agent = Agent(identity, link, partial(_hold, tools), lambda: watch.info, clock, measures, known)
         worker = _Worker(config, process, serving, work, server, agent, watch)
-        await worker.run(address)
+        await worker.run(grpc=address, bundles=wire.address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class _Worker:
     agent: Agent
     watch: DeviceWatch
 
-    async def run(self, address: str) -> None:
+    async def run(self, **addresses: str) -> None:
         """Serves until the process is told to stop, then leaves the mesh without losing a call."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.agent.run())
@@ -94,7 +96,7 @@ class _Worker:
             announcing = tasks.create_task(self._announce())
             settling = tasks.create_task(self._follow_agent())
             garbage.settle()
-            self.process.listening(grpc=address)
+            self.process.listening(**addresses)
             await self.process.until_stopped()
             await announcing
             await self._leave()
@@ -137,10 +139,11 @@ def _id(config: WorkerConfig) -> str:
         raise ConfigError(f"id: {error.message}") from error
 
 
-def _identity(config: WorkerConfig, name: str, address: str) -> Identity:
+def _identity(config: WorkerConfig, name: str, address: str, bundles: str) -> Identity:
     return Identity(
         id=name,
-        address=config.advertise or _reachable(address, config.scheduler),
+        address=config.advertise or _reachable(address, config.scheduler, "advertise"),
+        bundle_address=config.bundle_advertise or _reachable(bundles, config.scheduler, "bundle_advertise"),
         incarnation=uuid.uuid4().hex,
         backends=[name for name in backends.available() if name != "python" or config.allow_python],
         weight=config.weight,
@@ -149,7 +152,7 @@ def _identity(config: WorkerConfig, name: str, address: str) -> Identity:
     )
 
 
-def _reachable(address: str, peer: str) -> str:
+def _reachable(address: str, peer: str, setting: str) -> str:
     """Returns an address that others can dial: for a wildcard, that of the interface which leads to `peer`."""
     host, _, port = address.rpartition(":")
     if host not in ("0.0.0.0", "[::]", "::", ""):
@@ -161,7 +164,8 @@ def _reachable(address: str, peer: str) -> str:
             probe.connect(target)  # sends nothing: only asks for the route
             own = probe.getsockname()[0]
     except OSError as error:
-        raise ConfigError(f"advertise: can't tell how others reach {address} ({error}): set --advertise") from error
+        flag = setting.replace("_", "-")
+        raise ConfigError(f"{setting}: can't tell how others reach {address} ({error}): set --{flag}") from error
     return f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
 
 

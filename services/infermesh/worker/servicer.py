@@ -1,20 +1,23 @@
 """`infermesh.v1.WorkerService`: the bundled stream between a gateway and this worker. Registered by `main`."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
+from functools import partial
 
 import grpc
-import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 from opentelemetry.trace import Tracer
 
+from infermesh.errors import InvalidInput, MeshError
+from infermesh.mesh import status
 from infermesh.mesh.clock import Clock
+from infermesh.mesh.http2.server import RESPONSE, trailers
+from infermesh.mesh.http2.stream import Fields, Stream
 from infermesh.v1 import worker_service_pb2 as pb
 from infermesh.worker.serving import Serving
 from infermesh.worker.streams import GatewayStream
 
-SERVICE = "infermesh.v1.WorkerService"
+SERVE = "/infermesh.v1.WorkerService/Serve"
 
 
 class WorkerServicer:
@@ -25,34 +28,14 @@ class WorkerServicer:
         self._streams: dict[GatewayStream, None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
-        self._log = structlog.get_logger(__name__)
 
-    async def Serve(self, requests: AsyncIterator[pb.WorkBundle], context: Any) -> None:
+    def serve(self, stream: Stream) -> "_Session":
         """Answers bundles of work until the gateway closes its side, or `stop`."""
-        stream = GatewayStream(self._serving, self._clock, self._tracer, lambda: len(self._streams))
-        # grpc may leave this coroutine where it is when the caller goes away: then only the callback runs in time
-        context.add_done_callback(lambda _: self._drop(stream))
-        reader = asyncio.create_task(self._read(requests, stream))
-        try:
-            self._streams[stream] = None
-            self._empty.clear()
-            self._share()
-            stream.open(context.write)
-            await stream.ended()
-            if reader.done():
-                reader.result()  # a fault of ours in there must not look like the gateway's goodbye
-        finally:
-            reader.cancel()
-            self._drop(stream)
-
-    async def _read(self, requests: AsyncIterator[pb.WorkBundle], stream: GatewayStream) -> None:
-        try:
-            async for bundle in requests:
-                if bundle.gateway:
-                    self._log.info("gateway connected", gateway=bundle.gateway)
-                stream.take(bundle)
-        finally:
-            stream.end()
+        made = GatewayStream(self._serving, self._clock, self._tracer, lambda: len(self._streams))
+        self._streams[made] = None
+        self._empty.clear()
+        self._share()
+        return _Session(stream, made, partial(self._drop, made))
 
     def _drop(self, stream: GatewayStream) -> None:
         if stream in self._streams:
@@ -77,11 +60,60 @@ class WorkerServicer:
             stream.end()
 
 
-def add_to_server(servicer: WorkerServicer, server: grpc.aio.Server) -> None:
-    """Registers the service."""
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.Serve,
-        request_deserializer=pb.WorkBundle.FromString,
-        response_serializer=lambda bundle: bundle.SerializeToString(),
-    )
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Serve": handler}),))
+class _Session:
+    """One gateway's stream on its connection: hears what comes, and writes what goes. See `Events`."""
+
+    def __init__(self, wire: Stream, stream: GatewayStream, drop: partial[None]) -> None:
+        self._wire, self._stream, self._drop = wire, stream, drop
+        wire.send_headers(RESPONSE)
+        stream.open(self._write)
+        self._ending = asyncio.ensure_future(stream.ended())
+        self._ending.add_done_callback(self._end)
+
+    async def _write(self, bundle: pb.ResultBundle) -> None:
+        self._wire.send(bundle.SerializeToString())
+        if self._wire.congested:
+            await self._wire.drained()
+
+    def headers(self, fields: Fields) -> None:
+        """The request's headers say nothing of use here."""
+
+    def message(self, data: bytes) -> None:
+        """Takes a bundle of work."""
+        try:
+            bundle = pb.WorkBundle.FromString(data)
+            if bundle.gateway:
+                structlog.get_logger(__name__).info("gateway connected", gateway=bundle.gateway)
+            self._stream.take(bundle)
+        except DecodeError:
+            self._fail(InvalidInput(f"expected a WorkBundle, got {len(data)} bytes that are none"))
+        except Exception as error:  # a fault of ours must not look like the gateway's goodbye
+            shown = status.public(error)
+            structlog.get_logger(__name__).error("bundle was not taken", exc_info=error, **shown.metadata)
+            self._fail(shown)
+
+    def ended(self) -> None:
+        """The gateway sends nothing more: what it has sent is answered."""
+        self._stream.end()
+
+    def lost(self, why: str) -> None:
+        """The gateway has gone."""
+        self._ending.cancel()
+        self._drop()
+
+    def _end(self, ending: "asyncio.Future[None]") -> None:
+        if not ending.cancelled():
+            error = ending.exception()
+            self._close(trailers(grpc.StatusCode.OK) if error is None else _failed(status.public(error)))
+
+    def _fail(self, error: MeshError) -> None:
+        self._ending.cancel()
+        self._close(_failed(error))
+
+    def _close(self, end: tuple[tuple[bytes, bytes], ...]) -> None:
+        self._drop()
+        self._wire.finish(end)
+
+
+def _failed(error: MeshError) -> tuple[tuple[bytes, bytes], ...]:
+    return trailers(status.code_of(error), error.message)

@@ -1,4 +1,4 @@
-"""SimWorkers and SimSchedulers behind real gRPC, in this process."""
+"""SimWorkers and SimSchedulers behind real connections, in this process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,9 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from infermesh.gateway.streams import SERVE
+from infermesh.mesh.http2.server import RESPONSE, Server
+from infermesh.mesh.http2.stream import Fields, Stream
 from infermesh.mesh.server import bind, create_server
 from infermesh.v1.scheduler_service_pb2 import RouteSnapshot
 from infermesh.v1.scheduler_service_pb2_grpc import SchedulerServiceServicer, add_SchedulerServiceServicer_to_server
@@ -49,11 +52,37 @@ class _Scheduler(SchedulerServiceServicer):
 
 @asynccontextmanager
 async def hosted_worker(worker: SimWorker) -> AsyncIterator[tuple[str, grpc.aio.Server]]:
-    """Serves a worker; yields its address and the server, which a test may stop to kill it."""
+    """Serves a worker by gRPC's library; yields its address and the server, which a test may stop to kill it."""
     server = create_server()
     add_WorkerServiceServicer_to_server(_Worker(worker), server)
     async with _served(server) as address:
         yield address, server
+
+
+class _Wired:
+    """A gateway's stream to a worker, on a connection of ours."""
+
+    def __init__(self, worker: SimWorker, stream: Stream) -> None:
+        stream.send_headers(RESPONSE)
+        self._session = Session(worker, lambda bundle: stream.send(bundle.SerializeToString()), stream.reset)
+
+    def headers(self, fields: Fields) -> None: ...
+
+    def message(self, data: bytes) -> None:
+        self._session.receive(WorkBundle.FromString(data))
+
+    def ended(self) -> None:
+        self._session.end()
+
+    def lost(self, why: str) -> None:
+        self._session.end()
+
+
+@asynccontextmanager
+async def wired_worker(worker: SimWorker) -> AsyncIterator[str]:
+    """Serves a worker as a real one does; yields its address."""
+    async with Server("127.0.0.1:0", {SERVE: lambda stream: _Wired(worker, stream)}) as server:
+        yield server.address
 
 
 @asynccontextmanager

@@ -13,8 +13,9 @@ from infermesh.errors import MeshError, QueryOfDeath
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
 from infermesh.gateway.core import Core
+from infermesh.mesh.fingerprint import fingerprint
 from infermesh.v1.scheduler_service_pb2 import DeploymentRoute
-from infermesh.v1.worker_service_pb2 import WorkItem
+from infermesh.v1.worker_service_pb2 import ResultBundle, Suspicion, WorkItem
 from tests.unit.gateway.mortal import DEADLY, MortalStream, MortalWorker, answer, request
 from tests.unit.gateway.simulation import SimMesh, SimScheduler, SimWorker, deployed, settle, snapshot
 from tests.unit.gateway.virtual import run
@@ -300,5 +301,31 @@ def test_a_stream_that_has_begun_is_cut_and_one_that_has_not_is_refused(before: 
             with pytest.raises(MeshError) as caught:
                 await anext(stream)
             assert caught.value.reason == reason
+
+    run(scenario())
+
+
+def test_calls_at_the_worker_that_accuses_are_left_to_it_and_counted_once() -> None:
+    async def scenario() -> None:
+        accuser, other = (
+            SimWorker(name, {"digits/1": 8}, seconds=1, outcome=lambda _: (QueryOfDeath.of("digits", "1"), False))
+            for name in ("accuser", "other")
+        )
+        async with SimMesh(accuser, other) as mesh:
+            await mesh.route(deployed({"1": [accuser, other]}))
+            calls = [mesh.infer() for _ in range(8)]
+            await settle()
+            at_other = len(other.received)
+            assert 0 < at_other < 8
+            told = Suspicion(target="digits/1", quarantined=[fingerprint(b"x")])
+            accuser.sessions[0].send(ResultBundle(suspicions=[told]))
+            await settle()
+            assert [call.done() for call in calls].count(True) == at_other == len(other.cancelled)
+            for call in calls:
+                with pytest.raises(QueryOfDeath):
+                    await call
+            assert accuser.cancelled == []
+            (stats,) = [stats for stats in mesh.core.stats() if stats.version == "1"]
+            assert (stats.refused, stats.failed["FAILED_PRECONDITION"].count) == (at_other, 8)
 
     run(scenario())

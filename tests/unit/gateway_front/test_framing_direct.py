@@ -1,6 +1,7 @@
 """The short way of a unary call, and when a call leaves it."""
 
 import asyncio
+import gc
 import gzip
 from collections.abc import Callable
 from typing import Any
@@ -196,3 +197,39 @@ async def test_calls_that_are_quick_are_never_looked_at() -> None:
         assert wire.asked == 1
     await asyncio.sleep(_LINGERS)
     assert service.guard.alive == set()
+
+
+def alive() -> int:
+    return sum(issubclass(type(each), (Running, Direct)) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("answered", ["at once", "later", "never"])
+async def test_a_call_that_is_over_needs_no_collector(answered: str) -> None:
+    class Held(Running):
+        """Knows its reply, as what is under way does."""
+
+    def begin(data: bytes, reply: Any) -> None:
+        service.running = running = Held()
+        running.reply = reply  # type: ignore[attr-defined]
+        if answered == "at once":
+            reply.answer(b"")
+
+    service, wire = Service(begin), Wire(body(framed(b"x")), *([DISCONNECT] if answered == "never" else []))
+    del service.running
+    gc.collect()
+    gc.disable()
+    before = alive()
+    try:
+        call = service.call(wire)
+        while not service.replies:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        if answered == "later":
+            service.replies[0].answer(b"")
+        await call
+        del call
+        service.replies.clear()
+        del service.running
+        await asyncio.sleep(0)
+        assert alive() == before
+    finally:
+        gc.enable()

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from infermesh.errors import MeshError, TooLarge, Unsupported
 from infermesh.gateway.framing import frames
-from infermesh.gateway.framing.frames import BadFrame, Limits
+from infermesh.gateway.framing.frames import Limits
+from infermesh.mesh.messages import BadFrame
 from tests.unit.gateway_front.wire import Messages
 
 

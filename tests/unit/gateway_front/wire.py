@@ -13,6 +13,7 @@ from infermesh.gateway.framing.exchange import Exchange
 from infermesh.gateway.framing.frames import Limits
 from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.methods import Method
+from infermesh.mesh.messages import Decoder
 
 DISCONNECT = {"type": "http.disconnect"}
 
@@ -27,7 +28,7 @@ def framed(*messages: bytes) -> bytes:
     return b"".join(map(frames.encode, messages))
 
 
-class Messages(frames.Decoder):
+class Messages(Decoder):
     """Cuts and decompresses messages."""
 
     def __init__(self, encoding: bytes, limit: int) -> None:

@@ -7,15 +7,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import grpc
 import hpack
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from infermesh.errors import NotFound, NotReady, Overloaded
-from infermesh.loadgen import frames
 from infermesh.loadgen.caller import INFER, Caller, Ends, request_headers
 from infermesh.loadgen.connection import LATE
-from infermesh.loadgen.frames import Frame, Kind
 from infermesh.loadgen.recording import OK
+from infermesh.mesh.http2 import frames
 from infermesh.mesh.status import to_status
 
 Answer = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
@@ -206,25 +203,3 @@ def test_a_server_understands_the_headers() -> None:
 
     assert headers[:4] == [(":method", "POST"), (":scheme", "http"), (":path", "/p" * 200), (":authority", "h:1")]
     assert headers[-1] == ("grpc-timeout", "5m")
-
-
-@given(
-    st.lists(st.tuples(st.sampled_from(Kind), st.integers(0, 255), st.integers(0, 2**31 - 1), st.binary(max_size=300))),
-    st.integers(1, 50),
-)
-def test_frames_come_out_as_they_went_in_however_they_are_cut(
-    sent: list[tuple[Kind, int, int, bytes]], cut: int
-) -> None:
-    octets = b"".join(frames.frame(*fields) for fields in sent)
-    buffer, found = bytearray(), []
-    for start in range(0, len(octets), cut):
-        buffer += octets[start : start + cut]
-        found += frames.take(buffer)
-
-    assert found == [Frame(*fields) for fields in sent]
-    assert not buffer
-
-
-def test_padding_and_priority_are_no_content() -> None:
-    assert frames.content(Frame(Kind.HEADERS, 0x28, 1, b"\x02\0\0\0\0\x10block\0\0")) == b"block"
-    assert frames.content(Frame(Kind.DATA, 0, 1, b"data")) == b"data"

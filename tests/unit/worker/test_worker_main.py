@@ -24,8 +24,8 @@ def test_a_worker_without_a_name_makes_a_good_one() -> None:
 
 
 def test_python_is_offered_only_where_it_is_allowed() -> None:
-    assert "python" not in main._identity(WorkerConfig(), "w", "1.2.3.4:5").backends
-    assert "python" in main._identity(WorkerConfig(allow_python=True), "w", "1.2.3.4:5").backends
+    assert "python" not in main._identity(WorkerConfig(), "w", "1.2.3.4:5", "1.2.3.4:6").backends
+    assert "python" in main._identity(WorkerConfig(allow_python=True), "w", "1.2.3.4:5", "1.2.3.4:6").backends
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,17 @@ def test_python_is_offered_only_where_it_is_allowed() -> None:
     [("127.0.0.1:5", "127.0.0.1:5"), ("0.0.0.0:5", "127.0.0.1:5"), ("[::]:5", "127.0.0.1:5")],
 )
 def test_a_wildcard_is_not_an_address(listen: str, shown: str) -> None:
-    assert main._identity(WorkerConfig(scheduler="127.0.0.1:9"), "w", listen).address == shown
-    assert main._identity(WorkerConfig(advertise="pod:7"), "w", listen).address == "pod:7"
+    found = main._identity(WorkerConfig(scheduler="127.0.0.1:9"), "w", listen, listen)
+    assert (found.address, found.bundle_address) == (shown, shown)
+    found = main._identity(WorkerConfig(advertise="pod:7", bundle_advertise="pod:8"), "w", listen, listen)
+    assert (found.address, found.bundle_address) == ("pod:7", "pod:8")
 
 
 def test_an_address_that_can_not_be_found_out_must_be_said() -> None:
     with pytest.raises(ConfigError, match="--advertise"):
-        main._identity(WorkerConfig(scheduler="no.such.host.invalid:9"), "w", "0.0.0.0:5")
+        main._identity(WorkerConfig(scheduler="no.such.host.invalid:9"), "w", "0.0.0.0:5", "1.2.3.4:6")
+    with pytest.raises(ConfigError, match="--bundle-advertise"):
+        main._identity(WorkerConfig(scheduler="no.such.host.invalid:9"), "w", "1.2.3.4:6", "0.0.0.0:5")
 
 
 def test_small_models_get_one_thread_and_large_ones_share_the_cores() -> None:

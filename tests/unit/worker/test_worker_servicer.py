@@ -1,7 +1,7 @@
-"""How a stream of bundles ends at the worker."""
+"""How a stream of bundles ends at the worker, and what becomes of one that carries nonsense."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.trace import NoOpTracer
@@ -13,17 +13,23 @@ from infermesh.worker.serving import Serving
 from tests.unit.worker.worker_fakes import Clock, FakeRunner, held, request_of, turns
 
 
-class Context:
-    """The part of a gRPC context that is used."""
+class Wire:
+    """The part of a call on a connection that is used."""
+
+    congested = False
 
     def __init__(self) -> None:
         self.written: asyncio.Queue[pb.ResultBundle] = asyncio.Queue()
+        self.end: asyncio.Future[dict[bytes, bytes]] = asyncio.get_running_loop().create_future()
 
-    async def write(self, bundle: pb.ResultBundle) -> None:
-        self.written.put_nowait(bundle)
+    def send_headers(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        assert (b":status", b"200") in fields
 
-    def add_done_callback(self, callback: Callable[[Any], None]) -> None:
-        self.done = callback
+    def send(self, message: bytes) -> None:
+        self.written.put_nowait(pb.ResultBundle.FromString(message))
+
+    def finish(self, fields: Sequence[tuple[bytes, bytes]]) -> None:
+        self.end.set_result(dict(fields))
 
 
 class Caller:
@@ -36,24 +42,19 @@ class Caller:
         self.runner = FakeRunner()
         self.model.attach(self.runner)
         self.servicer = WorkerServicer(self.serving, clock, NoOpTracer())
-        self.requests: asyncio.Queue[pb.WorkBundle] = asyncio.Queue()
-        self.context = Context()
-        self.serve = asyncio.create_task(self.servicer.Serve(self._requests(), self.context))
-
-    async def _requests(self) -> AsyncIterator[pb.WorkBundle]:
-        while True:
-            yield await self.requests.get()
+        self.wire: Any = Wire()
+        self.session = self.servicer.serve(self.wire)
 
     async def rest(self) -> list[pb.ResultBundle]:
-        """Returns everything until the stream ends, which must be soon."""
+        """Returns everything until the stream ends well, which must be soon."""
         async with asyncio.timeout(5):
-            await self.serve
-        return [self.context.written.get_nowait() for _ in range(self.context.written.qsize())]
+            assert (await self.wire.end)[b"grpc-status"] == b"0"
+        return [self.wire.written.get_nowait() for _ in range(self.wire.written.qsize())]
 
 
 async def test_a_stop_ends_a_stream_that_has_news() -> None:
     caller = Caller()
-    await caller.context.written.get()
+    await caller.wire.written.get()
     caller.serving.drain()  # the news
     caller.servicer.stop()
     assert [bundle.draining for bundle in await caller.rest()] == [True]
@@ -61,9 +62,9 @@ async def test_a_stop_ends_a_stream_that_has_news() -> None:
 
 async def test_a_stop_waits_for_what_is_under_way() -> None:
     caller = Caller()
-    await caller.context.written.get()
+    await caller.wire.written.get()
     item = pb.WorkItem(id=1, kind=pb.WorkItem.INFER, target="d/1", payload=request_of().SerializeToString())
-    caller.requests.put_nowait(pb.WorkBundle(items=[item]))
+    caller.session.message(pb.WorkBundle(items=[item]).SerializeToString())
     await turns()
     rest = asyncio.create_task(caller.rest())
     caller.servicer.stop()
@@ -80,12 +81,31 @@ async def test_a_gateway_has_left_once_its_stream_is_over() -> None:
     caller.serving.drain()
     await turns()
     assert not left.done()
-    caller.context.done(None)  # it has read its last result, and goes
+    caller.session.lost("it has read its last result, and goes")
     await asyncio.wait_for(left, 5)
-    caller.serve.cancel()
 
 
 async def test_nobody_has_to_leave_where_nobody_came() -> None:
+    servicer = WorkerServicer(Serving(), Clock(), NoOpTracer())
+    await asyncio.wait_for(servicer.left(), 5)
+
+
+async def test_a_gateway_that_says_goodbye_gets_what_is_under_way() -> None:
     caller = Caller()
-    caller.serve.cancel()
+    await caller.wire.written.get()
+    item = pb.WorkItem(id=1, kind=pb.WorkItem.INFER, target="d/1", payload=request_of().SerializeToString())
+    caller.session.message(pb.WorkBundle(items=[item]).SerializeToString())
+    caller.session.ended()
+    await turns()
+    assert not caller.wire.end.done()
+    caller.runner.answer(0)
+    assert [result.id for bundle in await caller.rest() for result in bundle.results] == [1]
+
+
+async def test_who_sends_what_is_no_bundle_is_told_and_has_left() -> None:
+    caller = Caller()
+    caller.session.message(b"\xff\xff")
+    end = await caller.wire.end
+    assert end[b"grpc-status"] == b"3"
+    assert b"WorkBundle" in end[b"grpc-message"]
     await asyncio.wait_for(caller.servicer.left(), 5)

@@ -111,9 +111,12 @@ class Direct:
         else:
             self._asked = None
             try:
-                self._running = self._method.direct(message, self)  # type: ignore[misc]
+                running = self._method.direct(message, self)  # type: ignore[misc]
             except Exception as error:
                 self.fail(error)
+                return
+            if self.slot is not None:
+                self._running = running
 
     # -- the answer ----------------------------------------------------------------------------------------------------
 
@@ -135,6 +138,7 @@ class Direct:
 
     def _over(self) -> None:
         slot, self.slot = self.slot, None
+        self._running = None  # it holds us, and what holds each other is only freed by the collector
         if slot is not None:
             slot.pop(self, None)
             self._guard.alive.discard(self)
@@ -159,9 +163,10 @@ class Direct:
             self._life = asyncio.ensure_future(_settled(self._send(NOTHING)))  # sent now, before any answer
 
     def _gone(self) -> None:
+        running = self._running
         self._over()
-        if self._running is not None:
-            self._running.cancel()
+        if running is not None:
+            running.cancel()
 
     def _take_the_long_way(self) -> None:
         first, self._asked = self._asked, None

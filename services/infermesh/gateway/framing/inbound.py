@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 from infermesh.errors import Cancelled, MeshError, Overloaded
-from infermesh.gateway.framing.frames import HEADER, Decoder
 from infermesh.gateway.framing.guard import Guard
+from infermesh.mesh.messages import HEADER, Decoder
 
 Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
@@ -168,15 +168,23 @@ def watch(receive: Receive, gone: Callable[[], None], over: Callable[[], bool]) 
     After the end of a request `receive()` gives an empty one at once while the caller is there, a disconnect if not: so
     it is asked again and again.
     """
+    _Watch(receive, gone, over).ask()
 
-    def ask() -> None:
-        if not over():
-            asked(receive).add_done_callback(arrived)
 
-    def arrived(future: "asyncio.Future[Event]") -> None:
+class _Watch:
+    """What `watch` does; an object, as functions that know each other would be left to the collector."""
+
+    __slots__ = ("_gone", "_over", "_receive")
+
+    def __init__(self, receive: Receive, gone: Callable[[], None], over: Callable[[], bool]) -> None:
+        self._receive, self._gone, self._over = receive, gone, over
+
+    def ask(self) -> None:
+        if not self._over():
+            asked(self._receive).add_done_callback(self._arrived)
+
+    def _arrived(self, future: "asyncio.Future[Event]") -> None:
         if event_of(future)["type"] != "http.disconnect":
-            asyncio.get_running_loop().call_later(_LOOK_AGAIN, ask)
-        elif not over():
-            gone()
-
-    ask()
+            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self.ask)
+        elif not self._over():
+            self._gone()

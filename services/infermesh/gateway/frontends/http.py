@@ -19,10 +19,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infermesh.errors import InvalidInput, MeshError, TooLarge, Unsupported
 from infermesh.gateway.framing import failure
-from infermesh.gateway.framing.frames import BadFrame
 from infermesh.gateway.framing.guard import Guard
 from infermesh.gateway.framing.inbound import watch
 from infermesh.mesh import status
+from infermesh.mesh.messages import BadFrame
 
 Handler = Callable[[Request, bytes], Awaitable[Response]]
 ErrorBody = Callable[[MeshError], Any]

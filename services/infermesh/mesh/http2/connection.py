@@ -1,0 +1,278 @@
+"""One HTTP/2 connection, either end of it: frames to streams and back, windows, settings, pings (RFC 9113)."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast
+
+import hpack
+
+from infermesh.mesh.http2 import frames
+from infermesh.mesh.http2.frames import Bytes, Code, ConnectionFault, Frame, Kind, Setting, Splitter
+from infermesh.mesh.http2.stream import Fields, Stream
+
+_FEW: Final = 2**30
+"""Bytes received until the other end is told to go on."""
+_BUFFERED: Final = 256 << 10
+"""Bytes that may wait in this process for the system to take them; then messages wait."""
+_MOST_HEADERS: Final = 64 << 10
+_SETTINGS: Final = (
+    (Setting.ENABLE_PUSH, 0),
+    (Setting.INITIAL_WINDOW_SIZE, frames.WINDOW),
+    (Setting.MAX_FRAME_SIZE, frames.MOST_FRAME_SIZE),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """How an end that is gone without a word is noticed; times in seconds.
+
+    A ping goes out after one to two `interval`s without a word. The other end is gone if it has not said anything
+    `patience` later, or if its system acknowledges nothing for `unacknowledged`, where ours can tell.
+    """
+
+    interval: float
+    patience: float
+    unacknowledged: float
+
+
+class Connection(asyncio.Protocol):
+    """Base of both ends. Whoever reads here does so at once: the windows that it gives are as large as can be."""
+
+    greeting = b""
+    """What goes before the first frame."""
+
+    def __init__(self, life: Life) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._life = life
+        self._transport: asyncio.Transport | None = None
+        self._splitter = Splitter()
+        self._hpack = hpack.Decoder(max_header_list_size=_MOST_HEADERS)
+        self._block = b""
+        self._block_of: Frame | None = None
+        self._held: dict[Stream, None] = {}
+        self._first_window = frames.FIRST_WINDOW
+        self._unread = 0
+        self._heard, self._pinged = True, False
+        self._timer: asyncio.TimerHandle | None = None
+        self.streams: dict[int, Stream] = {}
+        self.window = frames.FIRST_WINDOW
+        """Bytes that the other end still takes, of all streams."""
+        self.frame_size = frames.FRAME_SIZE
+        self.paused = False
+
+    # -- the transport -------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greets the other end."""
+        self._transport = made = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
+        made.set_write_buffer_limits(_BUFFERED)
+        _expect_acknowledgements(made.get_extra_info("socket"), self._life.unacknowledged)
+        update = frames.window_update(0, frames.WINDOW - frames.FIRST_WINDOW)
+        made.write(self.greeting + frames.settings(_SETTINGS) + update)
+        self._rearm(self._life.interval)
+
+    def data_received(self, data: bytes) -> None:
+        """Acts on frames; unknown ones are passed over."""
+        self._heard = True
+        if self._pinged:
+            self._pinged = False
+            self._rearm(self._life.interval)
+        try:
+            for found in self._splitter.feed(data):
+                if found.kind == _DATA:
+                    self._data(found)
+                else:
+                    self._other(found)
+        except ConnectionFault as fault:
+            self.write(frames.goaway(0, fault.code))
+            self.close(fault.message)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends all streams."""
+        self._end(str(exc) if exc is not None else "the connection was closed")
+
+    def pause_writing(self) -> None:
+        """The system takes no more for now."""
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        self.paused = False
+        self._release()
+
+    def close(self, why: str = "the connection was closed") -> None:
+        """Closes the connection once what was written is sent; streams that are open are lost. Idempotent."""
+        if self._transport is not None:
+            self._transport.close()
+        self._end(why)
+
+    def abort(self, why: str) -> None:
+        """Closes the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+        self._end(why)
+
+    def _end(self, why: str) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for stream in [*self.streams.values()]:
+            stream.lose(why)
+
+    # -- what streams need, see `stream.Line` --------------------------------------------------------------------------
+
+    def write(self, *parts: Bytes) -> None:
+        """Sends bytes."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if len(parts) == 1:
+            transport.write(parts[0])
+        else:
+            transport.writelines(parts)
+
+    def hold(self, stream: Stream) -> None:
+        """Has the stream go on when there is room."""
+        self._held[stream] = None
+
+    def forget(self, stream: Stream) -> None:
+        """Drops a stream that is over."""
+        self.streams.pop(stream.number, None)
+        self._held.pop(stream, None)
+
+    def _release(self) -> None:
+        held, self._held = self._held, {}
+        for stream in held:
+            stream.go_on()
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def _data(self, found: Frame) -> None:
+        size = len(found.payload)
+        self._unread += size
+        if self._unread > _FEW:
+            self.write(frames.window_update(0, self._unread))
+            self._unread = 0
+        stream = self.streams.get(found.stream)
+        if stream is not None:
+            stream.take(frames.content(found), size, bool(found.flags & frames.END_STREAM))
+
+    def _other(self, found: Frame) -> None:
+        if self._block_of is not None and found.kind != Kind.CONTINUATION:
+            raise ConnectionFault.of(Code.PROTOCOL_ERROR, "expected the rest of a header block")
+        act = _ACTS.get(found.kind)
+        if act is not None:
+            act(self, found)
+
+    def _headers(self, found: Frame) -> None:
+        self._block_of, self._block = found, bytes(frames.content(found))
+        self._look_whole(found)
+
+    def _continuation(self, found: Frame) -> None:
+        if self._block_of is None or self._block_of.stream != found.stream:
+            raise ConnectionFault.of(Code.PROTOCOL_ERROR, "expected no CONTINUATION")
+        self._block += found.payload
+        self._look_whole(found)
+
+    def _look_whole(self, found: Frame) -> None:
+        if len(self._block) > _MOST_HEADERS:
+            raise ConnectionFault.of(Code.ENHANCE_YOUR_CALM, f"expected headers of at most {_MOST_HEADERS} bytes")
+        first = self._block_of
+        if not found.flags & frames.END_HEADERS or first is None:
+            return
+        self._block_of = None
+        try:
+            fields = dict(self._hpack.decode(self._block, raw=True))
+        except hpack.HPACKError as error:
+            raise ConnectionFault.of(Code.COMPRESSION_ERROR, f"headers can't be read: {error}") from error
+        end = bool(first.flags & frames.END_STREAM)
+        stream = self.streams.get(first.stream)
+        if stream is not None:
+            stream.take_headers(fields, end)
+        else:
+            self.began(first.stream, fields, end)
+
+    def began(self, number: int, fields: Fields, end: bool) -> None:
+        """A block of headers has come for a stream that is not there. A client need not care: it has left that one."""
+
+    def leaves(self, last: int) -> None:
+        """The other end takes no new streams, and looks at none of ours after `last`."""
+
+    def add(self, number: int) -> Stream:
+        """Returns a new stream."""
+        made = self.streams[number] = Stream(self, number, self._first_window)
+        return made
+
+    def _reset(self, found: Frame) -> None:
+        stream, code = self.streams.get(found.stream), frames.number(found.payload, "RST_STREAM")
+        if stream is not None:
+            stream.take_reset(code)
+
+    def _settings(self, found: Frame) -> None:
+        if found.flags & frames.ACK:
+            return
+        values = frames.read_settings(found.payload)
+        self.frame_size = values.get(Setting.MAX_FRAME_SIZE, self.frame_size)
+        grown = values.get(Setting.INITIAL_WINDOW_SIZE, self._first_window) - self._first_window
+        self._first_window += grown
+        for stream in self.streams.values():
+            stream.window += grown
+        self.write(frames.frame(Kind.SETTINGS, frames.ACK, 0))
+        self._release()
+
+    def _ping(self, found: Frame) -> None:
+        if not found.flags & frames.ACK:
+            self.write(frames.frame(Kind.PING, frames.ACK, 0, bytes(found.payload)))
+
+    def _go_away(self, found: Frame) -> None:
+        self.leaves(frames.number(found.payload, "GOAWAY") & frames.WINDOW)
+
+    def _update(self, found: Frame) -> None:
+        grown = frames.number(found.payload, "WINDOW_UPDATE") & frames.WINDOW
+        of = self if found.stream == 0 else self.streams.get(found.stream)
+        if of is not None:
+            of.window += grown
+            if of.window > frames.WINDOW:
+                raise ConnectionFault.of(Code.FLOW_CONTROL_ERROR, "a window was made larger than it can be")
+            self._release()
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        delay = self._life.interval
+        if self._heard:
+            self._heard = False
+        elif not self._pinged:
+            self._pinged, delay = True, self._life.patience
+            self.write(frames.frame(Kind.PING, 0, 0, bytes(8)))
+        else:
+            self.abort(f"the other end has not answered a ping within {self._life.patience} s")
+            return
+        self._rearm(delay)
+
+    def _rearm(self, delay: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay, self._beat)
+
+
+def _expect_acknowledgements(sock: socket.socket | None, seconds: float) -> None:
+    """Has the system break a connection whose other end's system acknowledges nothing for so long: a dead wire."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    if sock is not None and option is not None:
+        with contextlib.suppress(OSError):  # no TCP
+            sock.setsockopt(socket.IPPROTO_TCP, option, int(1e3 * seconds))
+
+
+_DATA: Final = int(Kind.DATA)
+_ACTS: Final[dict[int, Callable[[Connection, Frame], None]]] = {
+    Kind.HEADERS: Connection._headers,
+    Kind.CONTINUATION: Connection._continuation,
+    Kind.RST_STREAM: Connection._reset,
+    Kind.SETTINGS: Connection._settings,
+    Kind.PING: Connection._ping,
+    Kind.GOAWAY: Connection._go_away,
+    Kind.WINDOW_UPDATE: Connection._update,
+}
