@@ -26,7 +26,7 @@ faults() { # what only this tool can do to a node or to the API server; the test
   export INFERMESH_CLUSTER_VICTIM=node2 INFERMESH_CLUSTER_NEXT_TAG=next
   # what a node leaves behind takes a moment to go on a busy machine, and the tool does not wait for it
   export INFERMESH_CLUSTER_STOP_NODE="for n in 1 2 3 4 5; do $kube stop-node \${NODE#node} && exit; sleep 1; done; exit 1"
-  export INFERMESH_CLUSTER_START_NODE="$kube start-node \${NODE#node}"
+  export INFERMESH_CLUSTER_START_NODE="nice -n -10 $kube start-node \${NODE#node}"
   export INFERMESH_CLUSTER_CUT_API="$kube node 1 iptables -I $rule"
   export INFERMESH_CLUSTER_MEND_API="while $kube node 1 iptables -D $rule 2> /dev/null; do :; done"
 }

@@ -4,13 +4,13 @@ that unit tests stand on."""
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 
 from infermesh.errors import WorkerLost
 from infermesh.gateway.streams import ServeStream, WireServeStream
-from infermesh.v1.worker_service_pb2 import ResultItem, WorkBundle, WorkItem
+from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, WorkBundle, WorkItem
 from tests.unit.gateway.hosting import hosted_worker, wired_worker
 from tests.unit.gateway.simulation import MemoryStream, SimWorker
 
@@ -19,10 +19,26 @@ TARGET = "digits/1"
 
 @dataclass
 class Wire:
-    """A worker and a stream to it."""
+    """A worker and a stream to it, whose bundles are gathered; `why` is what it has ended with."""
 
     worker: SimWorker
     stream: ServeStream
+    bundles: asyncio.Queue[ResultBundle | None] = field(default_factory=asyncio.Queue)
+    why: Exception | None = None
+
+    async def run(self) -> None:
+        try:
+            await self.stream.run(self.bundles.put_nowait)
+        except Exception as error:
+            self.why = error
+        self.bundles.put_nowait(None)
+
+    async def read(self) -> ResultBundle:
+        bundle = await self.bundles.get()
+        if bundle is None:
+            assert self.why is not None
+            raise self.why
+        return bundle
 
 
 @asynccontextmanager
@@ -45,7 +61,10 @@ async def over_a_connection(worker: SimWorker) -> AsyncIterator[Wire]:
 @pytest.fixture(params=[in_memory, over_grpc, over_a_connection], ids=["memory", "grpc", "connection"])
 async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
     async with request.param(SimWorker("a", {TARGET: 4}, seconds=0)) as wire:
+        running = asyncio.create_task(wire.run())
         yield wire
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         await wire.stream.close()
 
 
@@ -53,39 +72,41 @@ def work(*numbers: int, kind: WorkItem.Kind = WorkItem.INFER) -> WorkBundle:
     return WorkBundle(items=[WorkItem(id=n, kind=kind, target=TARGET, payload=b"\x00\xff%d" % n) for n in numbers])
 
 
-async def results(stream: ServeStream, count: int) -> list[ResultItem]:
+async def results(wire: Wire, count: int) -> list[ResultItem]:
     found: list[ResultItem] = []
     while len(found) < count:
-        found.extend((await stream.read()).results)
+        found.extend((await wire.read()).results)
     return found
 
 
 async def test_the_worker_speaks_first(wire: Wire) -> None:
-    first = await wire.stream.read()
+    first = await wire.read()
 
     assert [(load.target, load.credit) for load in first.loads] == [(TARGET, 4)]
 
 
 async def test_every_item_is_answered_once_with_its_own_bytes(wire: Wire) -> None:
-    await wire.stream.write(work(1, 2))
-    await wire.stream.write(work(3))
+    await wire.read()
+    wire.stream.write(work(1, 2))
+    wire.stream.write(work(3))
 
-    answers = {result.id: result.payload for result in await results(wire.stream, 3)}
+    answers = {result.id: result.payload for result in await results(wire, 3)}
 
     assert answers == {n: b"a|digits/1|\x00\xff%d" % n for n in (1, 2, 3)}
 
 
 async def test_a_streamed_item_has_several_results_and_the_last_is_final(wire: Wire) -> None:
-    await wire.stream.write(work(1, kind=WorkItem.STREAM))
+    await wire.read()
+    wire.stream.write(work(1, kind=WorkItem.STREAM))
 
-    answers = await results(wire.stream, 3)
+    answers = await results(wire, 3)
 
     assert [(result.id, result.final) for result in answers] == [(1, False), (1, False), (1, True)]
 
 
 async def test_reading_raises_worker_lost_when_the_worker_dies(wire: Wire) -> None:
-    await wire.stream.read()
-    reading = asyncio.ensure_future(wire.stream.read())
+    await wire.read()
+    reading = asyncio.ensure_future(wire.read())
     await asyncio.sleep(0)
 
     wire.worker.kill()
@@ -95,17 +116,17 @@ async def test_reading_raises_worker_lost_when_the_worker_dies(wire: Wire) -> No
 
 
 async def test_writing_raises_worker_lost_after_the_end(wire: Wire) -> None:
-    await wire.stream.read()
+    await wire.read()
     wire.worker.kill()
     with pytest.raises(WorkerLost):
-        await wire.stream.read()
+        await wire.read()
 
     with pytest.raises(WorkerLost):
-        await wire.stream.write(work(1))
+        wire.stream.write(work(1))
 
 
 async def test_closing_ends_the_session_at_the_worker(wire: Wire) -> None:
-    await wire.stream.read()
+    await wire.read()
 
     await wire.stream.close()
 
@@ -120,10 +141,23 @@ async def test_closing_twice_is_fine(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("opened", [lambda: MemoryStream(None), lambda: WireServeStream("127.0.0.1:1")])
-async def test_a_worker_that_is_not_there_is_noticed_by_reading(opened) -> None:  # type: ignore[no-untyped-def]
+async def test_a_worker_that_is_not_there_is_noticed_by_running(opened) -> None:  # type: ignore[no-untyped-def]
     stream = opened()
 
     with pytest.raises(WorkerLost):
-        await stream.read()
+        await stream.run(lambda bundle: None)
+    with pytest.raises(WorkerLost):
+        stream.write(work(1))
 
     await stream.close()
+
+
+@pytest.mark.parametrize("hosted", [in_memory, over_grpc, over_a_connection], ids=["memory", "grpc", "connection"])
+async def test_what_taking_a_bundle_raises_ends_the_stream(hosted) -> None:  # type: ignore[no-untyped-def]
+    def take(bundle: ResultBundle) -> None:
+        raise KeyError("a fault of ours")
+
+    async with hosted(SimWorker("a", {TARGET: 4}, seconds=0)) as wire, asyncio.timeout(10):
+        with pytest.raises(KeyError):
+            await wire.stream.run(take)
+        await wire.stream.close()

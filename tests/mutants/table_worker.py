@@ -85,7 +85,7 @@ WORKER: Final = (
     Mutant(
         "cancelled-call-counted",
         "worker/models.py",
-        "        return len(self._queue) + self._executor.calls",
+        "        return len(self._waiting) + self._executor.calls",
         "        return self._calls",
         (f"{_U}test_held_model.py::test_calls_of_one_turn_go_as_one_batch_and_each_gets_its_rows",),
         "calls that have ended still count as under way",

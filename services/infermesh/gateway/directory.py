@@ -33,22 +33,20 @@ class Directory:
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._targets: dict[Target, TargetState] = {}
+        self.targets: dict[Target, TargetState] = {}
+        """All targets, always the same dictionary; not to be changed."""
         self._stats: dict[Target, TargetStats] = {}
         self._lost: dict[str, float] = {}
         self._table = policies()
         self._policies: dict[str, BalancingPolicy] = {}
         self.tally = Tally()
 
-    def __getitem__(self, name: Target) -> TargetState:
-        return self._targets[name]
-
     def find(self, name: str) -> TargetState | None:
         """Returns the target of that name, if routes lead there."""
-        return self._targets.get(Target(name))
+        return self.targets.get(Target(name))
 
     def __iter__(self) -> Iterator[TargetState]:
-        return iter(list(self._targets.values()))
+        return iter(list(self.targets.values()))
 
     def stats(self) -> list[TargetStats]:
         """Returns what was counted for every target that there is or was."""
@@ -61,13 +59,13 @@ class Directory:
     def sync(self, routes: RouteTable, fleet: Fleet, now: float) -> Changes:
         """Makes the targets and their lanes those of `routes`."""
         changes = Changes()
-        for name in [name for name in self._targets if name not in routes.targets]:
-            target = self._targets.pop(name)
+        for name in [name for name in self.targets if name not in routes.targets]:
+            target = self.targets.pop(name)
             target.leave()
             self._lost[target.route.deployment] = now
             changes.removed.append(target)
         for name, route in routes.targets.items():
-            known = self._targets.get(name)
+            known = self.targets.get(name)
             target = known or self._add(route)
             target.follow(route, self._policy(route.policy), _lanes(route, fleet))
             (changes.kept if known else changes.added).append(target)
@@ -75,7 +73,7 @@ class Directory:
 
     def _add(self, route: TargetRoute) -> TargetState:
         stats = self._stats.setdefault(route.name, TargetStats(route.deployment, route.version))
-        target = self._targets[route.name] = TargetState(route, stats, self.tally, self._rng)
+        target = self.targets[route.name] = TargetState(route, stats, self.tally, self._rng)
         return target
 
     def _policy(self, name: str) -> BalancingPolicy:

@@ -44,7 +44,7 @@ class Dispatcher:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._routes = routes
-        self._directory = directory
+        self._directory, self._targets = directory, directory.targets
         self._fleet = fleet
         self._limits = limits
         self._tracing = tracing
@@ -100,7 +100,7 @@ class Dispatcher:
             pending.fail(refusal)
             return
         self._retries.earn()
-        if call.traceparent:
+        if self._tracing.enabled and call.traceparent:
             self._tracing.begin(pending)
         if call.deadline is not None:
             self._deadlines.add(pending, call.deadline)
@@ -113,7 +113,7 @@ class Dispatcher:
         except MeshError as error:
             self.held.take(pending, error)
         else:
-            target = self._directory[name]
+            target = self._targets[name]
             if target.special and pending.kind == WorkItem.INFER:
                 self._enter(pending, target)
             else:

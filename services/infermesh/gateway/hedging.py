@@ -27,11 +27,12 @@ _LATER: Final = 1.1  # where nearly all calls take the same time, none of those 
 class Twin(Pending):
     """The second copy of a call, nobody's future: its answer is the call's, its failure is nobody's business."""
 
-    __slots__ = ("_original",)
+    __slots__ = ("_counts", "_original")
 
     def __init__(self, original: Pending, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(original.call, original.owner, original.arrival, loop)
         self._original = original
+        self._counts = False
         self.target = original.target
         self.trace = original.trace
 
@@ -39,14 +40,19 @@ class Twin(Pending):
         """Never: there is the call itself."""
         return False
 
-    def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
+    def answer(self, payload: bytes) -> None:
         """Takes the response for the call, whose first copy is cancelled at its worker."""
         original = self._original
-        if not self.done():
-            self.set_result(b"")
-        if not original.done():
+        self.set_result(b"")
+        self._counts = not original.done()
+        if self._counts:
             original.owner.withdraw(original)
-            original.deliver(payload, final, queue_us, compute_us)
+            original.answer(payload)
+
+    def settle(self, queue_us: int, compute_us: int) -> None:
+        """Has the call counted, if this was its answer."""
+        if self._counts:
+            self._original.settle(queue_us, compute_us)
 
     def fail(self, error: MeshError) -> None:
         """Ends the copy; the call goes on."""

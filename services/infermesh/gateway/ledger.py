@@ -164,21 +164,11 @@ class Ledger:
         so that a worker that has just lost a model is not tried again with what it has handed back."""
         freed: dict[TargetState, None] = {}
         returned: list[tuple[Pending, ResultItem]] = []
-        in_flight = self._in_flight
-        for item in bundle.results:
-            number = item.id
-            pending = in_flight.get(number)
-            if pending is None:
-                continue  # withdrawn meanwhile
-            payload, final = item.payload, item.final
-            failed = not payload and item.HasField("error")
-            if final or failed:
-                del in_flight[number]
-                self._ended(pending, freed)
-            if failed:
-                returned.append((pending, item))
-            else:
-                pending.deliver(payload, final, item.queue_us, item.compute_us)
+        for pending, item in self._answer(bundle, returned, freed):
+            self._ended(pending, freed)
+            pending.settle(item.queue_us, item.compute_us)
+        for pending, _ in returned:
+            self._ended(pending, freed)
         for told in bundle.suspicions:
             self._suspected.add(told.target)
             self._sink.accused(self._worker, told)
@@ -191,6 +181,39 @@ class Ledger:
         for target in freed:
             self._sink.freed(target)
 
+    def _answer(
+        self,
+        bundle: ResultBundle,
+        returned: list[tuple[Pending, ResultItem]],
+        freed: dict[TargetState, None],
+    ) -> list[tuple[Pending, ResultItem]]:
+        """Gives calls their responses, and returns those that are answered now; puts those that failed into `returned`.
+
+        All of a bundle in one go, before anything is counted: the front door takes them up while that is done, instead
+        of being woken for each.
+        """
+        answered: list[tuple[Pending, ResultItem]] = []
+        in_flight = self._in_flight
+        for item in bundle.results:
+            number = item.id
+            pending = in_flight.get(number)
+            if pending is None:
+                continue  # withdrawn meanwhile
+            payload, final = item.payload, item.final
+            if not payload and item.HasField("error"):
+                del in_flight[number]
+                returned.append((pending, item))
+            elif pending.kind == WorkItem.STREAM:
+                if final:
+                    del in_flight[number]
+                    self._ended(pending, freed)
+                pending.deliver(payload, final, item.queue_us, item.compute_us)
+            else:
+                del in_flight[number]
+                pending.answer(payload)
+                answered.append((pending, item))
+        return answered
+
     def _ended(self, pending: Pending, freed: dict[TargetState, None]) -> None:
         lane = pending.lane
         if lane is not None:
@@ -199,7 +222,7 @@ class Ledger:
             lane.holding = False
             if lane.held:
                 self._pacing.release(lane)
-            if lane.home is not None and lane.home.queue:
+            if lane.home is not None and lane.home.queue.length:
                 freed[lane.home] = None
 
     def _take_load(self, load: TargetLoad, freed: dict[TargetState, None]) -> None:
@@ -211,7 +234,7 @@ class Ledger:
             return
         if changed:
             self._sink.changed(home)
-        if home.queue:
+        if home.queue.length:
             freed[home] = None
 
     def _drain(self) -> None:

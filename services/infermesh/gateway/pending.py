@@ -86,8 +86,16 @@ class Pending(asyncio.Future[bytes]):
     def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
         """Takes a response."""
         if not self.done():
-            self.set_result(payload)
-            self.owner.ended(self, OK, queue_us, compute_us)
+            self.answer(payload)
+            self.settle(queue_us, compute_us)
+
+    def answer(self, payload: bytes) -> None:
+        """Gives the response of a unary call that has not ended to whoever waits for it. `settle` follows, soon."""
+        self.set_result(payload)
+
+    def settle(self, queue_us: int, compute_us: int) -> None:
+        """Has a call that was answered counted."""
+        self.owner.ended(self, OK, queue_us, compute_us)
 
     def fail(self, error: MeshError) -> None:
         """Ends the call with an error, if it has not ended."""
@@ -130,12 +138,10 @@ class DirectPending(Pending):
         """Puts a sink of `wrap`'s making in the place of the sink."""
         self._sink = wrap(self._sink)
 
-    def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
-        """Takes the response."""
-        if not self.done():
-            self.set_result(b"")
-            self.owner.ended(self, OK, queue_us, compute_us)
-            self._sink.answer(payload)
+    def answer(self, payload: bytes) -> None:
+        """Gives the response to the sink."""
+        self.set_result(b"")
+        self._sink.answer(payload)
 
     def fail(self, error: MeshError) -> None:
         """Ends the call with an error, if it has not ended."""

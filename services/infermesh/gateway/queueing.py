@@ -30,12 +30,13 @@ class CallQueue:
         self._tally = tally
         self._heap: list[tuple[int, float, int, int, Pending]] = []
         self._tickets = count(1)
-        self._length = 0
+        self.length = 0
+        """How many wait."""
         self.latest = 0.0
         """Latest deadline of those that wait, or have waited since the queue was empty."""
 
     def __len__(self) -> int:
-        return self._length
+        return self.length
 
     def __iter__(self) -> Iterator[Pending]:
         """Yields the calls, in no order."""
@@ -57,9 +58,9 @@ class CallQueue:
         pending.ticket = next(self._tickets)
         deadline = _NEVER if call.deadline is None else call.deadline
         heapq.heappush(self._heap, (-call.priority, deadline, pending.arrival, pending.ticket, pending))
-        if deadline > self.latest or not self._length:
+        if deadline > self.latest or not self.length:
             self.latest = deadline
-        self._length += 1
+        self.length += 1
         self._tally.bytes += len(call.payload)
 
     def pop(self) -> Pending:
@@ -76,16 +77,16 @@ class CallQueue:
         place = (-call.priority, _NEVER if call.deadline is None else call.deadline, pending.arrival)
         # the heap is no order, but entries taken at even distances are a fair sample of it
         sample = self._heap[:: len(self._heap) // _SAMPLE + 1]
-        return round(self._length * sum(entry < place for entry in sample) / max(1, len(sample)))
+        return round(self.length * sum(entry < place for entry in sample) / max(1, len(sample)))
 
     def remove(self, pending: Pending) -> None:
         """Takes a call out, which must be in this queue."""
         self._left(pending)
-        if len(self._heap) > 2 * self._length + 64:
+        if len(self._heap) > 2 * self.length + 64:
             self._heap = [entry for entry in self._heap if entry[4].ticket == entry[3]]
             heapq.heapify(self._heap)
 
     def _left(self, pending: Pending) -> None:
         pending.ticket = 0
-        self._length -= 1
+        self.length -= 1
         self._tally.bytes -= len(pending.call.payload)

@@ -138,8 +138,12 @@ class RouteTable:
         route = self.routes.get(deployment)
         if route is None:
             raise self._no_deployment(deployment)
-        if not version and route.shares:
-            return route.shares.draw()
+        if not version:
+            shares = route.shares
+            if shares.only is not None:
+                return shares.only
+            if shares:
+                return shares.draw()
         name = route.names.get(version)
         if name is None:
             raise route.refusal(version)

@@ -26,6 +26,8 @@ class Shares(Generic[T]):
         # the last bound is left out: it is 1 but for rounding
         self._bounds = [bound / total for bound in accumulate(weight for _, weight in weights)][:-1]
         self._point = rng.random()
+        self.only = self._values[0] if len(self._values) == 1 else None
+        """The value, where there is but one."""
 
     def __bool__(self) -> bool:
         return bool(self._values)

@@ -15,6 +15,8 @@ from infermesh.mesh import metrics
 from infermesh.mesh.metrics import LATENCY_BUCKETS
 
 OK: Final = "OK"
+now_seconds: Final = time.perf_counter
+"""Returns the time from which durations are measured: finer than the event loop's own milliseconds."""
 
 
 class Series:
@@ -143,8 +145,3 @@ def _cumulative(buckets: list[int]) -> list[tuple[str, float]]:
         total += count
         pairs.append((bound, float(total)))
     return pairs
-
-
-def now_seconds() -> float:
-    """Returns the time from which durations are measured: finer than the event loop's own milliseconds."""
-    return time.perf_counter()

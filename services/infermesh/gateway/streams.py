@@ -1,8 +1,8 @@
 """The seam between the gateway and a worker: one stream of bundles. Tests have one in memory beside the real one."""
 
 import asyncio
-from collections import deque
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final, NoReturn, Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -13,20 +13,20 @@ from infermesh.mesh.tls import Certificates
 from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
 
 SERVE: Final = "/infermesh.v1.WorkerService/Serve"
+Take = Callable[[ResultBundle], None]
 
 
 class ServeStream(Protocol):
-    """One `WorkerService.Serve` stream. One task reads, another writes."""
+    """One `WorkerService.Serve` stream, used once."""
 
-    async def read(self) -> ResultBundle:
-        """Returns the next bundle. Raises WorkerLost once the stream has ended, however it did."""
+    async def run(self, take: Take) -> NoReturn:
+        """Connects, and gives `take` every bundle as it comes. Raises WorkerLost once the stream has ended, however it
+        did, or what `take` raised. Cancel-safe: then `close` it."""
         ...
 
-    async def write(self, bundle: WorkBundle) -> None:
-        """Sends a bundle; returns when the next may be sent. Awaits futures only, see `Writer`.
-
-        Raises WorkerLost once the stream has ended.
-        """
+    def write(self, bundle: WorkBundle) -> "asyncio.Future[None] | None":
+        """Sends a bundle; not before the first one has come. Returns None if the next may be sent at once, else a
+        future that is done when it may. Raises WorkerLost once the stream has ended."""
         ...
 
     async def close(self) -> None:
@@ -38,77 +38,48 @@ class Connect(Protocol):
     """Opens streams."""
 
     def __call__(self, address: str, /) -> ServeStream:
-        """Returns a stream to the worker at `address` (host:port). Does not block: a worker that isn't there is
-        noticed by reading."""
+        """Returns a stream to the worker at `address` (host:port), which is yet to be connected."""
         ...
 
 
 class WireServeStream:
     """A stream over a connection of its own: what one connection went through must not slow the next one's coming.
 
-    It connects when it is first used.
+    A bundle is taken in the turn of the event loop that has read it.
     """
 
     def __init__(self, address: str, certificates: Certificates | None = None) -> None:
         self._address, self._certificates = address, certificates
         self._connection: ClientConnection | None = None
         self._stream: Stream | None = None
-        self._bundles: deque[ResultBundle] = deque()
-        self._news: asyncio.Future[None] | None = None
-        self._opened: asyncio.Future[None] | None = None
-        self._why = ""  # why it is no more
+        self._take: Take = lambda bundle: None
+        self._end: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
-    async def read(self) -> ResultBundle:
-        """Returns the next bundle. Raises WorkerLost once the stream has ended."""
-        if self._stream is None:
-            await self._open()
-        while not self._bundles:
-            if self._why:
-                raise self._lost()
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-        return self._bundles.popleft()
-
-    async def _open(self) -> None:
-        """Connects, or waits until whoever came first has."""
-        if self._opened is not None:
-            await asyncio.shield(self._opened)
-            return
-        self._opened = asyncio.get_running_loop().create_future()
+    async def run(self, take: Take) -> NoReturn:
+        """Connects, and gives `take` every bundle. Raises WorkerLost once the stream has ended."""
+        self._take = take
         try:
-            connection = self._connection = await dial(self._address, self._certificates)
-            if self._why:
-                connection.close()
-                return
-            self._stream = connection.call(SERVE)
-            self._stream.events = self
+            self._connection = await dial(self._address, self._certificates)
         except OSError as error:
-            self.lost(str(error))
-        finally:
-            self._why = self._why or ("" if self._stream is not None else "it was closed")
-            self._opened.set_result(None)
+            raise self._lost(str(error)) from error
+        self._stream = self._connection.call(SERVE)
+        self._stream.events = self
+        raise await self._end
 
-    async def write(self, bundle: WorkBundle) -> None:
+    def write(self, bundle: WorkBundle) -> "asyncio.Future[None] | None":
         """Sends a bundle. Raises WorkerLost once the stream has ended."""
-        if self._stream is None:
-            await self._open()
         stream = self._stream
-        if self._why or stream is None:
-            raise self._lost()
+        if stream is None or not stream.open:
+            raise self._lost("it is not connected")
         stream.send(bundle.SerializeToString())
-        if stream.congested:
-            await stream.drained()
-            if self._why:
-                raise self._lost()
+        return stream.drained() if stream.congested else None
 
     async def close(self) -> None:
         """Ends the stream and its connection."""
-        self._why = self._why or "it was closed"
         if self._stream is not None:
             self._stream.reset()
         if self._connection is not None:
             self._connection.close()
-        self._tell()
 
     # -- what the worker does, see `Events` ----------------------------------------------------------------------------
 
@@ -120,24 +91,24 @@ class WireServeStream:
     def message(self, data: bytes) -> None:
         """A bundle has come."""
         try:
-            self._bundles.append(ResultBundle.FromString(data))
+            self._take(ResultBundle.FromString(data))
         except DecodeError:
             self.lost("it sent what is no bundle")
-        self._tell()
+        except Exception as fault:  # ours: whoever runs this is told
+            self._finish(fault)
 
     def ended(self) -> None:
         """The worker sends nothing more."""
         self.lost("it ended the stream")
 
     def lost(self, why: str) -> None:
-        """The stream is no more; what has come before is still read."""
-        self._why = self._why or why
-        self._tell()
+        """The stream is no more."""
+        self._finish(self._lost(why))
 
-    def _tell(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+    def _finish(self, error: Exception) -> None:
+        if not self._end.done():
+            self._end.set_result(error)
 
-    def _lost(self) -> WorkerLost:
-        text = f"the worker at {self._address} was lost: {self._why or 'it is not connected'}"
+    def _lost(self, why: str) -> WorkerLost:
+        text = f"the worker at {self._address} was lost: {why}"
         return WorkerLost(text, metadata={"address": self._address}, retry_after=1.0)

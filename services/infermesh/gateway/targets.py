@@ -98,7 +98,10 @@ class TargetState:
         Workers in `tried` have had the call before: they are taken only if no other worker could take it, now or
         later.
         """
-        ready = [lane for lane in self.lanes if lane.in_flight < lane.credit]
+        lanes = self.lanes
+        if len(lanes) == 1:  # wherever a call has been, there is no other
+            return lanes[0] if lanes[0].in_flight < lanes[0].credit else None
+        ready = [lane for lane in lanes if lane.in_flight < lane.credit]
         if tried:
             ready = self._untried(ready, tried)
         if not ready:

@@ -12,12 +12,13 @@ class Tracing:
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer
-        self._enabled = records(tracer)
+        self.enabled = records(tracer)
+        """Whether spans go anywhere; else no call need be shown to this."""
 
     def begin(self, pending: Pending) -> None:
         """Begins the span of a call that has a trace context, if it is sampled; the worker's span will be its child."""
         call = pending.call
-        if not self._enabled or not sampled(call.traceparent):
+        if not self.enabled or not sampled(call.traceparent):
             return
         context = extract(call.traceparent, call.tracestate)
         if context is None:

@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import structlog
@@ -14,7 +15,7 @@ from infermesh.gateway.liveness import Liveness
 from infermesh.gateway.streams import Connect, ServeStream
 from infermesh.mesh.backoff import Backoff
 from infermesh.mesh.writer import Writer
-from infermesh.v1.worker_service_pb2 import WorkBundle
+from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,8 @@ class Link:
         self._connect_timeout = limits.connect_timeout
         self._backoff = Backoff(rng.random, first=0.05)
         self._writer: Writer[WorkBundle] | None = None
-        self._retired = False
+        self._over: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._retired = self._greeted = False
         self._idle = asyncio.Event()
 
     def retire(self) -> None:
@@ -89,57 +91,68 @@ class Link:
 
     async def _serve(self, stream: ServeStream) -> MeshError:
         """Carries calls until the stream ends or is not needed any more, and returns why."""
+        over = self._over = asyncio.get_running_loop().create_future()
         error: MeshError = WorkerLost("the worker is not used any more")
         try:
             async with asyncio.TaskGroup() as tasks:
                 reader = tasks.create_task(self._read(stream))
                 others = [tasks.create_task(self._idle.wait()), tasks.create_task(self._liveness.watch())]
-                others.append(tasks.create_task(self._write(stream)))
-                await asyncio.wait((reader, others[0]), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((reader, others[0], over), return_when=asyncio.FIRST_COMPLETED)
                 for task in (reader, *others):
                     task.cancel()
+                if over.done():
+                    raise over.result()
+        except* WorkerLost as group:
+            error = _first(group)
         except* Exception:
             # a fault of ours or nonsense from the worker: other workers' streams must not suffer
             log.exception("stream failed", worker=self.key.id, address=self.key.address)
             error = WorkerLost(f"the stream to the worker at {self.key.address} failed")
-        else:
-            if not reader.cancelled():
-                error = reader.result()
-        return error
-
-    async def _read(self, stream: ServeStream) -> MeshError:
-        try:
-            async with asyncio.timeout(self._connect_timeout):
-                first = await stream.read()
-            self.live = True
-            log.info("worker connected", worker=self.key.id, address=self.key.address)
-            self.calls.receive(first)
-            # of a draining worker all is read by then; it waits for us to go, since a write that crossed its own end of
-            # the stream would cost what is still to be read
-            while len(self.calls) or not self.calls.draining:
-                self.calls.receive(await stream.read())
-                self._liveness.heard = True
-                if self._retired:
-                    self._news()
-            return WorkerLost("the worker is draining")
-        except WorkerLost as error:
-            return error
-        except TimeoutError:
-            return WorkerLost(f"the worker at {self.key.address} did not tell its load in time")
-
-    async def _write(self, stream: ServeStream) -> None:
-        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        try:
-            await stream.write(WorkBundle(gateway=self._gateway))
-            self._writer = Writer(self._take, stream.write, failed.set_exception)
-            self._writer.flush()
-            await failed
-        except WorkerLost:
-            return  # the reader notices, too, and says why
         finally:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+        return error
+
+    async def _read(self, stream: ServeStream) -> None:
+        """Raises why the stream has ended."""
+        try:
+            async with asyncio.timeout(self._connect_timeout) as patience:
+                await stream.run(partial(self._arrived, stream, patience))
+        except TimeoutError:
+            raise WorkerLost(f"the worker at {self.key.address} did not tell its load in time") from None
+
+    def _arrived(self, stream: ServeStream, patience: asyncio.Timeout, bundle: ResultBundle) -> None:
+        if self._writer is None:
+            self._begin(stream, patience)
+        self.calls.receive(bundle)
+        self._liveness.heard = True
+        if self._retired:
+            self._news()
+        if self.calls.draining and not len(self.calls):
+            # all is read; the worker waits for us to go, since we can't tell from its going whether it has said all
+            self._end(WorkerLost("the worker is draining"))
+
+    def _begin(self, stream: ServeStream, patience: asyncio.Timeout) -> None:
+        """The worker is there: it has told its load."""
+        patience.reschedule(None)
+        self.live = True
+        log.info("worker connected", worker=self.key.id, address=self.key.address)
+        self._greeted = False
+        self._writer = Writer(self._take, stream.write, self._end)
+        self._writer.flush()
+
+    def _end(self, why: Exception) -> None:
+        if not self._over.done():
+            self._over.set_result(why)
 
     def _take(self) -> WorkBundle | None:
+        if not self._greeted:
+            self._greeted = True
+            return WorkBundle(gateway=self._gateway)
         return self.calls.take() if self.calls.to_write() else None
+
+
+def _first(group: BaseExceptionGroup[WorkerLost]) -> WorkerLost:
+    found = group.exceptions[0]
+    return found if isinstance(found, WorkerLost) else _first(found)

@@ -1,13 +1,12 @@
 """Writes what accumulates to a stream, one message at a time, without a task. Used by both ends of the bundled stream.
 
 A task that sleeps until there is something to write is woken in the next turn of the event loop, and costs a hand-over
-each time. This runs the coroutine of a write itself: it begins in the turn in which there are news, and goes on from
-the callback of whatever it waits for.
+each time. This writes in the turn in which there are news, and goes on from the callback of whatever it waits for.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 M = TypeVar("M")
 
@@ -15,18 +14,18 @@ M = TypeVar("M")
 class Writer(Generic[M]):
     """Takes messages from `take` until it gives None, and gives each to `write`; `failed` hears how that ended, once.
 
-    `take` never raises. What `write` gives may await futures only: nothing that asks for its task. Belongs to the
-    event loop it is used in.
+    `take` never raises. `write` returns None if the next message may follow at once, else a future that is done when it
+    may. Belongs to the event loop it is used in.
     """
 
     def __init__(
         self,
         take: Callable[[], M | None],
-        write: Callable[[M], Coroutine[Any, Any, None]],
+        write: Callable[[M], "asyncio.Future[None] | None"],
         failed: Callable[[Exception], None],
     ) -> None:
         self._take, self._write, self._failed = take, write, failed
-        self._writing: Coroutine[Any, Any, None] | None = None
+        self._writing: asyncio.Future[None] | None = None
         self._due = False
         self._closed = False
 
@@ -44,35 +43,28 @@ class Writer(Generic[M]):
             message = self._take()
             if message is None:
                 return
-            self._writing = self._write(message)
-            self._step()
+            try:
+                self._writing = self._write(message)
+            except Exception as error:
+                self._fail(error)
+                return
+            if self._writing is not None:
+                self._writing.add_done_callback(self._written)
 
     def close(self) -> None:
         """Writes nothing more; what is being written is left to itself."""
         self._closed = True
 
-    def _step(self) -> None:
-        """Runs the write on until it has to wait, or to its end."""
-        writing = self._writing
-        assert writing is not None
-        try:
-            future = writing.send(None)
-        except StopIteration:
-            self._writing = None
-        except asyncio.CancelledError:
-            self._writing, self._closed = None, True
-        except Exception as error:
-            self._writing = None
-            if not self._closed:
-                self._closed = True
-                self._failed(error)
+    def _written(self, writing: "asyncio.Future[None]") -> None:
+        self._writing = None
+        if writing.cancelled():
+            self._closed = True
+        elif (error := writing.exception()) is not None:
+            self._fail(error if isinstance(error, Exception) else RuntimeError(str(error)))
         else:
-            if future is None:  # it only lets others run
-                asyncio.get_running_loop().call_soon(self._resume)
-            else:
-                future._asyncio_future_blocking = False  # what a task does with what it is given
-                future.add_done_callback(self._resume)
+            self.flush()
 
-    def _resume(self, _: Any = None) -> None:
-        self._step()
-        self.flush()
+    def _fail(self, error: Exception) -> None:
+        if not self._closed:
+            self._closed = True
+            self._failed(error)

@@ -81,14 +81,11 @@ class SimulatedWorker:
         self._record.ran(self._number, self._loop.time(), seconds, numbers)
 
     def accept(self, send: Callable[[ResultBundle], None]) -> "Connection":
-        """Takes a gateway's stream; `send` carries bundles back to it."""
+        """Takes a gateway's stream; `send` carries bundles back to it, and never makes wait."""
         stream = GatewayStream(self._serving, self._clock, NoOpTracer(), lambda: len(self._streams))
         self._streams[stream] = None
 
-        async def write(bundle: ResultBundle) -> None:
-            send(bundle)
-
-        stream.open(write)
+        stream.open(send)
         return Connection(stream, partial(self._leave, stream))
 
     def _leave(self, stream: GatewayStream) -> None:

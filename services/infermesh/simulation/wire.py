@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 from infermesh.errors import WorkerLost
 from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
@@ -41,16 +41,17 @@ class Wire:
         if self._reader is not None and not self._reader.done():
             self._reader.set_result(None)
 
-    async def read(self) -> ResultBundle:
-        """Returns the next bundle. Raises WorkerLost once the stream is closed."""
-        while not self._arrived:
+    async def run(self, take: Callable[[ResultBundle], None]) -> NoReturn:
+        """Gives `take` every bundle. Raises WorkerLost once the stream is closed."""
+        while True:
+            while self._arrived:
+                take(self._arrived.popleft())
             if self._closed:
                 raise WorkerLost("the stream is closed")
             self._reader = self._loop.create_future()
             await self._reader
-        return self._arrived.popleft()
 
-    async def write(self, bundle: WorkBundle) -> None:
+    def write(self, bundle: WorkBundle) -> None:
         """Sends a bundle; there is always room."""
         self._loop.call_later(self._delay, partial(self._far.take, bundle))
 

@@ -6,7 +6,7 @@ time, calls whose deadlines would keep batches small are given up for the others
 """
 
 from bisect import bisect_left, insort
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from operator import attrgetter
@@ -64,6 +64,11 @@ def plan(now: float, queue: Sequence[T], time: ServiceTime, limit: int, max_dela
     batch so small that others would become late, is given up for them, and late as well. With `max_delay`, a batch
     that is not full is held back until its oldest call has waited so long, or must go to meet its deadline.
     """
+    if len(queue) == 1 and max_delay <= 0:
+        item = queue[0]
+        if item.deadline < inf and item.deadline < now + MARGIN + time.needed(item.rows):
+            return Plan([], [item])
+        return Plan([item], [])
     late: list[T] = []
     ready: list[T] = []
     rows, group, measured, needed = 0, None, 0, inf
@@ -149,58 +154,52 @@ class Queue(Generic[T]):
     """The waiting calls in their order. Not thread-safe; every method is O(log n) or a scan of a short list."""
 
     def __init__(self) -> None:
-        self._items: list[T] = []
+        self.items: list[T] = []
+        """The calls in order, always the same list; not to be changed."""
         self.rows = 0
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self._items)
-
-    @property
-    def items(self) -> Sequence[T]:
-        """The calls in order; not to be changed."""
-        return self._items
 
     def add(self, item: T) -> None:
         """Puts a call in its place."""
-        if not self._items or self._items[-1].order < item.order:
-            self._items.append(item)
+        items = self.items
+        if not items or items[-1].order < item.order:
+            items.append(item)
         else:
-            insort(self._items, item, key=_ORDER)
+            insort(items, item, key=_ORDER)
         self.rows += item.rows
 
     def remove(self, item: T) -> bool:
         """Takes a call out; False if it is not waiting."""
-        at = bisect_left(self._items, item.order, key=_ORDER)
-        if at == len(self._items) or self._items[at] is not item:
+        items = self.items
+        at = bisect_left(items, item.order, key=_ORDER)
+        if at == len(items) or items[at] is not item:
             return False
-        del self._items[at]
+        del items[at]
         self.rows -= item.rows
         return True
 
     def take(self, items: Sequence[T]) -> None:
         """Takes planned calls out, in the order in which the plan named them."""
-        count = len(items)
-        if self._items[:count] == items:
-            del self._items[:count]
-            self.rows -= sum(item.rows for item in items)
+        count, waiting = len(items), self.items
+        if waiting[:count] == items:
+            del waiting[:count]
+            for item in items:
+                self.rows -= item.rows
         else:
             for item in items:
                 self.remove(item)
 
     def expired(self, now: float) -> list[T]:
         """Takes out and returns the calls whose deadline has passed."""
-        gone = [item for item in self._items if item.deadline <= now]
+        gone = [item for item in self.items if item.deadline <= now]
         self.take(gone)
         return gone
 
     def first_deadline(self) -> float:
         """Returns the earliest deadline that waits, or `inf`."""
-        return min((item.deadline for item in self._items), default=inf)
+        return min((item.deadline for item in self.items), default=inf)
 
     def clear(self) -> list[T]:
         """Takes out and returns everything."""
-        items, self._items, self.rows = self._items, [], 0
-        return items
+        gone, self.rows = self.items[:], 0
+        self.items.clear()
+        return gone

@@ -29,7 +29,7 @@ class Batch:
     def __init__(self, calls: list[Call], sent: float) -> None:
         self.calls = calls
         self.sent = sent
-        self.rows = sum(call.rows for call in calls)
+        self.rows = calls[0].rows if len(calls) == 1 else sum(call.rows for call in calls)
 
 
 class Executor:
@@ -68,7 +68,10 @@ class Executor:
     @property
     def calls(self) -> int:
         """Calls that are with the runner."""
-        return sum(len(batch.calls) for batch in self.batches)
+        count = 0
+        for batch in self.batches:
+            count += len(batch.calls)
+        return count
 
     def lose(self, error: MeshError) -> None:
         """Hears why the runner is gone; batches hear it themselves."""
@@ -188,14 +191,15 @@ class Executor:
     def _count(self, batch: Batch, good: Sequence[Call], compute_us: int, ended: float) -> None:
         now = self._clock.time()
         infer = compute_us * 1000
+        total, queued, waits = 0.0, 0, []
+        for call in good:
+            total += now - call.arrived
+            queued += call.queue_us
+            waits.append(call.queue_us / 1e6)
         # what the way to the runner and back took counts as input, writing the responses as output
-        put_in = max(0, int((ended - batch.sent) * 1e9) - infer)
-        put_out = int((now - ended) * 1e9)
-        self._statistics.executed(batch.rows, put_in, infer, put_out)
-        queued = sum(call.queue_us for call in good) * 1000
-        total = int(sum(now - call.arrived for call in good) * 1e9)
-        self._statistics.succeeded(len(good), total, queued, (put_in, infer, put_out))
-        self._measures.executed(batch.rows, compute_us / 1e6, [call.queue_us / 1e6 for call in good])
+        compute = (max(0, int((ended - batch.sent) * 1e9) - infer), infer, int((now - ended) * 1e9))
+        self._statistics.executed(batch.rows, len(good), int(total * 1e9), queued * 1000, compute)
+        self._measures.executed(batch.rows, compute_us / 1e6, waits)
 
     def refuse(self, call: Call, error: MeshError) -> None:
         """Ends a call that was never begun."""

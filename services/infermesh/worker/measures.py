@@ -52,13 +52,13 @@ class TargetMeasures:
         self.runner_deaths = 0
         self.quarantined = 0
 
-    def executed(self, rows: int, compute: float, queued: Iterable[float]) -> None:
+    def executed(self, rows: int, compute: float, queued: Sequence[float]) -> None:
         """Counts a batch: its rows, the seconds of its execution, and those that each call of it had waited."""
         self.rows.add(rows)
         self.compute.add(compute)
+        self.codes["OK"] += len(queued)
         for seconds in queued:
             self.queue.add(seconds)
-            self.codes["OK"] += 1
 
     def failed(self, error: BaseException) -> None:
         """Counts a call that failed."""

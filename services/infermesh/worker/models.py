@@ -21,10 +21,10 @@ from infermesh.worker.runner import Runner
 from infermesh.worker.sequences import Sequences
 from infermesh.worker.statistics import Statistics
 from infermesh.worker.suspicion import Suspicion
+from infermesh.worker.terms import Terms, best_rows, terms_of
 from infermesh.worker.turns import Turn, Turns, Urgency
 
 _PIPELINED = 0.005  # seconds: below it a second batch waits inside the runner, to hide the way there and back
-_HIDDEN = 0.002  # seconds of work that gateways may send ahead where single calls are quick
 ONLY_STREAMED = "its requests may have any number of responses: call it by ModelStreamInfer, not by ModelInfer"
 _MOST_QUEUED = 10_000  # calls; gateways keep to their credit, direct callers know none
 
@@ -57,29 +57,32 @@ class HeldModel:
         kind = Sequences if self.decoupled else Executor
         self._executor = kind(self.codec, clock, measures, self.statistics, self.suspicion, self._freed)
         self._queue: Queue[Call] = Queue()
+        self._waiting = self._queue.items
         self._turns = turns or Turns()
         self._turn = Turn(self._urgency, self._executor.free_at, self._pump_soon)
         self._limit, self._max_delay = 0 if self.decoupled else version.max_batch_size, 0.0
         self._calls = 0
         self._rows_per_call = 1.0
+        self._terms: Terms | None = None
+        self._terms_of = 0
         self._open = self._pump_due = False
         self._away: MeshError | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Future[None] | None = None  # of those who wait for it
 
     def set_batching(self, batching: deployment_pb2.Batching) -> None:
         """Takes the deployment's batching: at most the version's own limit of rows."""
         own = 0 if self.decoupled else self.version.max_batch_size  # 0: calls go to the runner one by one
         self._limit = min(own, batching.max_batch_size) if batching.max_batch_size > 0 else own
         self._max_delay = batching.max_delay.ToTimedelta().total_seconds()
+        self._terms = None
         self._changed(self)
 
     def attach(self, runner: Runner) -> None:
         """Begins to serve with a loaded runner."""
         self._executor.attach(runner)
-        self._open, self._away = True, None
+        self._open, self._away, self._terms = True, None, None
         self.suspicion.runner_is_back()
         self._changed(self)
 
@@ -109,7 +112,10 @@ class HeldModel:
 
     async def until_idle(self) -> None:
         """Returns once no call waits or is under way."""
-        await self._idle.wait()
+        while self._waiting or self._executor.batches:
+            if self._idle is None:
+                self._idle = self._loop.create_future()
+            await asyncio.shield(self._idle)
 
     @property
     def ready(self) -> bool:
@@ -124,13 +130,7 @@ class HeldModel:
     @property
     def in_flight(self) -> int:
         """Calls that wait or are executed."""
-        return len(self._queue) + self._executor.calls
-
-    @property
-    def service_time(self) -> float:
-        """Seconds that one more row takes, in a batch of the best size."""
-        best = self._best_rows()
-        return self._executor.time.seconds(best) / best
+        return len(self._waiting) + self._executor.calls
 
     @property
     def free_in(self) -> float:
@@ -141,49 +141,41 @@ class HeldModel:
         return max(self._executor.free_at(), self._turns.free_at(self._turn))
 
     @property
-    def batch_time(self) -> float:
-        """Seconds that a batch of the best size hardly ever exceeds, until its callers have their answers."""
-        return self._executor.time.safe(self._best_rows()) + MARGIN
-
-    @property
-    def single_time(self) -> float:
-        """The same of a single row; 0 while nothing was measured."""
-        return single + MARGIN if (single := self._executor.time.safe(1)) else 0.0
+    def terms(self) -> Terms:
+        """What gateways are told of it, which is computed anew after a few runs, or when something else has changed."""
+        time = self._executor.time
+        if self._terms is None or self._terms_of != time.revision:
+            self._terms, self._terms_of = terms_of(time, self._limit, self._rows_per_call), time.revision
+        return self._terms
 
     @property
     def credit(self) -> int:
-        """Calls that all gateways together may have here: two largest good batches, or a little more of quick ones."""
+        """Calls that all gateways together may have here."""
         if not self.ready:
             return 0
-        if self.decoupled:
-            return self._executor.slots
-        one = self._executor.time.seconds(1)
-        quick = 16 if one * 16 <= _HIDDEN else int(_HIDDEN / one)
-        largest = min(self._executor.time.worth_trying(), self._limit or 1)
-        return max(1, quick, round(2 * largest / self._rows_per_call))
-
-    def _best_rows(self) -> int:
-        return min(self._executor.time.best_rows(), self._limit or 1)
+        return self._executor.slots if self.decoupled else self.terms.credit
 
     def submit(self, call: Call, priority: int = 0) -> None:
         """Queues a call; higher `priority` goes first. Its `finish` is called later, never from within."""
-        refusal = self._refusal() or self._quarantine(call)
+        suspicious = self.suspicion.any
+        refusal = self._refusal() or (self._quarantine(call) if suspicious else None)
         if refusal is not None:
             self._loop.call_soon(self._executor.refuse, call, refusal)
             return
-        if call.alone or (self.suspicion and self.suspicion.suspected(call.payload)):
+        if call.alone or (suspicious and self.suspicion.suspected(call.payload)):
             call.alone, call.group = True, call  # nothing else is of this group
         self._calls += 1
         call.order = order_of(priority, call.deadline, self._calls)
-        self._rows_per_call += 0.05 * (call.rows - self._rows_per_call)
+        if call.rows != self._rows_per_call:
+            self._rows_per_call += 0.05 * (call.rows - self._rows_per_call)
+            self._terms = None
         self._queue.add(call)
-        self._idle.clear()
-        self._pump_soon()
+        if not self._pump_due:
+            self._pump_soon()
 
     def _pump_soon(self) -> None:
-        if not self._pump_due:
-            self._pump_due = True
-            self._loop.call_soon(self.begin)
+        self._pump_due = True
+        self._loop.call_soon(self.begin)
 
     def begin(self) -> None:
         """Plans what was submitted now, instead of at the end of this turn of the loop."""
@@ -191,18 +183,18 @@ class HeldModel:
             self._pump()
 
     def _urgency(self) -> Urgency:
-        return (*self._queue.items[0].order[:2], self._queue.items[0].arrived) if self._queue else (inf,)
+        return (*self._waiting[0].order[:2], self._waiting[0].arrived) if self._waiting else (inf,)
 
     def _refusal(self) -> MeshError | None:
-        if not self.ready:
+        if not self._open or self._executor.runner is None:
             text = f"version '{self.target}' is not ready on this worker: try again"
             return self._away or NotReady(text, retry_after=1.0)
-        if len(self._queue) >= _MOST_QUEUED:
+        if len(self._waiting) >= _MOST_QUEUED:
             return Overloaded(f"version '{self.target}': {_MOST_QUEUED} calls wait already", retry_after=1.0)
         return None
 
     def _quarantine(self, call: Call) -> MeshError | None:
-        return self.suspicion.refusal(call.payload) if self.suspicion else None
+        return self.suspicion.refusal(call.payload) if self.suspicion.any else None
 
     def _accused(self) -> None:
         self._measures.quarantined = self.suspicion.quarantined
@@ -222,32 +214,33 @@ class HeldModel:
     def _pump(self) -> None:
         """Sends batches to the runner as long as it should have more."""
         self._pump_due = False
-        wake = inf
-        while self._queue and self._executor.runner is not None and self._room():
+        wake, executor, waiting = inf, self._executor, self._waiting
+        while waiting and executor.runner is not None and self._room():
             now = self._clock.time()
-            begin = max(now, self._executor.free_at())
-            planned = self._plan(begin, self._queue.items, self._executor.time, self._limit, self._max_delay)
+            begin = max(now, executor.free_at())
+            planned = self._plan(begin, waiting, executor.time, self._limit, self._max_delay)
             if planned.late:
                 self._queue.take(planned.late)
                 self._expire(planned.late, now)
-            if not planned.batch or not self._executor.fits(planned.batch):
+            if not planned.batch or not executor.fits(planned.batch):
                 wake = planned.wake
                 break
             self._queue.take(planned.batch)
-            self._executor.send(planned.batch)
-        if not self._executor.batches and (not self._queue or wake < inf or self._executor.runner is None):
+            executor.send(planned.batch)
+        if not executor.batches and (not waiting or wake < inf or executor.runner is None):
             self._turns.give(self._turn)
-        self._give_up()
-        self._arm(wake)
+        if waiting:
+            self._give_up()
+            self._arm(wake)
         self._look_idle()
 
     def _give_up(self) -> None:
         """Refuses at once what waits and can't be met any more when the runner has done what it has."""
-        if not self._queue or (free_at := self._free_at()) <= self._clock.time():
+        if (free_at := self._free_at()) <= self._clock.time():
             return
         earliest = free_at + self._executor.time.needed(1) + MARGIN
-        if self._queue.items[0].deadline < earliest:
-            hopeless = [call for call in self._queue.items if call.deadline < earliest]
+        if self._waiting[0].deadline < earliest:
+            hopeless = [call for call in self._waiting if call.deadline < earliest]
             self._queue.take(hopeless)
             self._expire(hopeless, self._clock.time())
 
@@ -259,12 +252,14 @@ class HeldModel:
             return under_way == 0 and self._turns.take(self._turn)
         # a second batch only where runs are so short that no deadline passes inside the runner, and only a good one
         short = self._executor.time.seconds(self._limit or 1) <= _PIPELINED and not self._turns.crowded()
-        return short and self._queue.rows >= self._best_rows()
+        return short and self._queue.rows >= best_rows(self._executor.time, self._limit)
 
     def _freed(self) -> None:
         if not self._executor.batches:
-            self._turns.give(self._turn, again=bool(self._queue))
-        if not self._pump_due:
+            self._turns.give(self._turn, again=bool(self._waiting))
+        if not self._waiting:
+            self._look_idle()
+        elif not self._pump_due:
             self._pump()
 
     def _expire(self, calls: list[Call], now: float) -> None:
@@ -275,7 +270,7 @@ class HeldModel:
 
     def _arm(self, wake: float) -> None:
         """Sets the timer to `wake` or the earliest deadline that waits; one that rings too early does no harm."""
-        if not self._queue:
+        if not self._waiting:
             return
         at = min(wake, self._queue.first_deadline())
         if at < self._timer_at:
@@ -295,5 +290,6 @@ class HeldModel:
             self._pump()
 
     def _look_idle(self) -> None:
-        if not self._queue and not self._executor.batches:
-            self._idle.set()
+        if self._idle is not None and not self._waiting and not self._executor.batches:
+            self._idle.set_result(None)
+            self._idle = None

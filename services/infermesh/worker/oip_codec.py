@@ -173,10 +173,11 @@ class Codec:
             parts += (_ID, varint(len(encoded)), encoded)
         if final:
             parts.append(_FINAL)
-        parts.extend(self.header(name, datatype, shape) for name, datatype, shape, _ in outputs)
-        for _, _, _, data in outputs:
-            parts += (_RAW, varint(len(data)), data)
-        return b"".join(parts)
+        raws: list[bytes | memoryview] = []
+        for name, datatype, shape, data in outputs:
+            parts.append(self._headers.get((name, datatype, shape)) or self.header(name, datatype, shape))
+            raws += (_RAW, varint(len(data)), data)
+        return b"".join(parts + raws)
 
     def header(self, name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
         """Returns the field that describes an output; its raw bytes are another, see `raw_tag`."""

@@ -52,7 +52,7 @@ def cut(codec: Codec, batch: Sequence[Call], outputs: Sequence[Output]) -> list[
 
     Raises Internal if an output has not the rows of the batch: then nothing says which row is whose.
     """
-    if len(batch) == 1 and not codec.max_rows:
+    if len(batch) == 1 and (not codec.max_rows or all(out.shape and out.shape[0] == batch[0].rows for out in outputs)):
         return [[(out.name, out.datatype, out.shape, out.data) for out in outputs]]
     counts = [call.rows for call in batch]
     rows = sum(counts)

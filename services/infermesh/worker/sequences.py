@@ -182,8 +182,8 @@ class Sequences(Executor):
         call.response, call.done = response, True
         call.finish(call)
         infer = call.compute_us * 1000
-        self._statistics.executed(call.rows, 0, infer, 0)
-        self._statistics.succeeded(1, int((now - call.arrived) * 1e9), call.queue_us * 1000, (0, infer, 0))
+        total = int((now - call.arrived) * 1e9)
+        self._statistics.executed(call.rows, 1, total, call.queue_us * 1000, (0, infer, 0))
         self._measures.executed(call.rows, call.compute_us / 1e6, [call.queue_us / 1e6])
 
     def _fail_all(self, numbers: Sequence[int], error: BaseException, *, over: bool = False) -> None:

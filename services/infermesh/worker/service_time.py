@@ -34,6 +34,8 @@ class ServiceTime:
         self._caution = 1 + _CAUTION * _FIRST_SPREAD
         self._refused = self._stalls = self._seen = 0
         self._best: dict[float, int] = {}
+        self.revision = 0
+        """Differs after a few runs: until then what is told of the curve need not be told anew."""
         self._tried = 0  # knots up to the largest that ever ran
         known = sorted((max(1, rows), seconds) for rows, seconds in measured)
         if known:
@@ -100,6 +102,7 @@ class ServiceTime:
         self._seen += 1
         if self._seen % _LOOK == 0 or self._seen < _LOOK:
             self._best.clear()
+            self.revision += 1
         expected = self.seconds(rows)
         if self._tried and rows > self._knots[self._tried - 1]:
             self._try(rows, min(seconds, expected))
@@ -126,6 +129,7 @@ class ServiceTime:
         """Takes in the first run of a size; one that took longer than in proportion was held up by something else."""
         at = min(bisect_left(self._knots, rows), len(self._knots) - 1)
         self._tried = at + 1
+        self.revision += 1
         for knot in range(at, len(self._knots)):
             self._means[knot] = seconds * self._knots[knot] / rows
         for below in range(at):

@@ -70,10 +70,9 @@ class _Session:
         self._ending = asyncio.ensure_future(stream.ended())
         self._ending.add_done_callback(self._end)
 
-    async def _write(self, bundle: pb.ResultBundle) -> None:
+    def _write(self, bundle: pb.ResultBundle) -> "asyncio.Future[None] | None":
         self._wire.send(bundle.SerializeToString())
-        if self._wire.congested:
-            await self._wire.drained()
+        return self._wire.drained() if self._wire.congested else None
 
     def headers(self, fields: Fields) -> None:
         """The request's headers say nothing of use here."""

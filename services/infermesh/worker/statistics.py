@@ -29,11 +29,9 @@ class Phase:
 
 @dataclass(slots=True)
 class BatchPhases:
-    """The phases of the executions of one batch size."""
+    """The phases of the executions of one batch size: input, inference, output."""
 
-    compute_input: Phase = field(default_factory=Phase)
-    compute_infer: Phase = field(default_factory=Phase)
-    compute_output: Phase = field(default_factory=Phase)
+    compute: tuple[Phase, Phase, Phase] = field(default_factory=lambda: (Phase(), Phase(), Phase()))
 
 
 class Statistics:
@@ -43,28 +41,30 @@ class Statistics:
         self.inference_count = 0
         self.execution_count = 0
         self.success, self.fail, self.queue = Phase(), Phase(), Phase()
-        self.compute_input, self.compute_infer, self.compute_output = Phase(), Phase(), Phase()
+        self.compute = (Phase(), Phase(), Phase())
+        """Input, inference, output."""
         self.batches: dict[int, BatchPhases] = {}
         self._last_ms = 0
 
-    def executed(self, rows: int, compute_input: int, compute_infer: int, compute_output: int) -> None:
-        """Takes in one execution; times are in nanoseconds."""
+    def executed(self, rows: int, calls: int, total: int, queue: int, compute: tuple[int, int, int]) -> None:
+        """Takes in one execution and its calls. Times are in nanoseconds; `total` and `queue` are sums over the calls,
+        `compute` is what input, inference and output took."""
         self.inference_count += rows
         self.execution_count += 1
         self._last_ms = time.time_ns() // 1_000_000
         batch = self.batches.get(rows)
         if batch is None:
             batch = self.batches[rows] = BatchPhases()
-        batch.compute_input.add(compute_input)
-        batch.compute_infer.add(compute_infer)
-        batch.compute_output.add(compute_output)
-
-    def succeeded(self, calls: int, total: int, queue: int, compute: tuple[int, int, int]) -> None:
-        """Takes in the calls of one execution; `total` and `queue` are sums over the calls, `compute` is per call."""
-        self.success.add(total, calls)
-        self.queue.add(queue, calls)
-        for phase, ns in zip((self.compute_input, self.compute_infer, self.compute_output), compute, strict=True):
-            phase.add(ns * calls, calls)
+        for phase, whole, ns in zip(batch.compute, self.compute, compute, strict=True):
+            phase.count += 1
+            phase.ns += ns
+            whole.count += calls
+            whole.ns += ns * calls
+        success, waited = self.success, self.queue
+        success.count += calls
+        success.ns += total
+        waited.count += calls
+        waited.ns += queue
 
     def failed(self, ns: int) -> None:
         """Takes in a call that failed `ns` nanoseconds after its arrival."""
@@ -76,9 +76,7 @@ class Statistics:
             success=self.success.message(),
             fail=self.fail.message(),
             queue=self.queue.message(),
-            compute_input=self.compute_input.message(),
-            compute_infer=self.compute_infer.message(),
-            compute_output=self.compute_output.message(),
+            **_by_name(self.compute),
             cache_hit=oip.StatisticDuration(),
             cache_miss=oip.StatisticDuration(),
         )
@@ -94,9 +92,8 @@ class Statistics:
 
 
 def _batch(rows: int, batch: BatchPhases) -> oip.InferBatchStatistics:
-    return oip.InferBatchStatistics(
-        batch_size=rows,
-        compute_input=batch.compute_input.message(),
-        compute_infer=batch.compute_infer.message(),
-        compute_output=batch.compute_output.message(),
-    )
+    return oip.InferBatchStatistics(batch_size=rows, **_by_name(batch.compute))
+
+
+def _by_name(compute: tuple[Phase, Phase, Phase]) -> dict[str, oip.StatisticDuration]:
+    return dict(zip(("compute_input", "compute_infer", "compute_output"), (p.message() for p in compute), strict=True))

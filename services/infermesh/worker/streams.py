@@ -5,9 +5,8 @@ loop travel together, and while a bundle is being written the next one grows.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from math import inf
-from typing import Any
 
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
@@ -44,8 +43,8 @@ class GatewayStream:
         self._probe = 0
         self._forget = serving.listen(self.touch)
 
-    def open(self, write: Callable[[pb.ResultBundle], Coroutine[Any, Any, None]]) -> None:
-        """Begins to write; the worker speaks first."""
+    def open(self, write: "Callable[[pb.ResultBundle], asyncio.Future[None] | None]") -> None:
+        """Begins to write, as `Writer` does; the worker speaks first."""
         self._writer = Writer(self._next, write, self._fail)
         self._news()
 
@@ -250,15 +249,16 @@ class GatewayStream:
         model = self._serving.get(target)
         if model is None or not model.ready:
             return pb.TargetLoad(target=target, gone=True)
+        terms = model.terms
         return pb.TargetLoad(
             target=target,
             credit=max(1, -(-model.credit // max(1, self._streams()))),
             queued_rows=model.queued_rows,
             in_flight=model.in_flight,
-            service_time_us=max(1, int(model.service_time * 1e6)),
+            service_time_us=terms.service_us,
             free_us=int(model.free_in * 1e6),
-            batch_us=int(model.batch_time * 1e6),
-            single_us=int(model.single_time * 1e6),
+            batch_us=terms.batch_us,
+            single_us=terms.single_us,
         )
 
 

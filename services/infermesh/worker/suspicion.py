@@ -34,10 +34,8 @@ class Suspicion:
         self._forgetting: asyncio.TimerHandle | None = None
         self.revision = 0
         """Differs after every change."""
-
-    def __bool__(self) -> bool:
-        """Tells whether there is anything against any request; nothing need be asked otherwise."""
-        return bool(self._known)
+        self.any = False
+        """Whether there is anything against any request; nothing need be asked otherwise."""
 
     @property
     def quarantined(self) -> int:
@@ -96,6 +94,7 @@ class Suspicion:
     def _update(self) -> None:
         self._crashed &= bool(self._suspects)
         self._known = Fingerprints([*self._suspects, *self._quarantined])
+        self.any = bool(self._known.all)
         self.revision += 1
         self._changed()
 

@@ -50,7 +50,8 @@ class Turns:
         self._waiting.pop(turn, None)
         if again:
             self._waiting[turn] = None
-        self._grant(turn)
+        if self._waiting:
+            self._grant(turn)
 
     def crowded(self) -> bool:
         """Tells whether somebody waits, so that nobody may execute on and on."""

@@ -3,13 +3,14 @@ time."""
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn, cast
 
 from opentelemetry.trace import NoOpTracer
 from prometheus_client import CollectorRegistry
 
 from infermesh.errors import RunnerDied, WorkerLost
+from infermesh.gateway.streams import Take
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import model_pb2
 from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
@@ -108,7 +109,7 @@ class MortalWorker:
         self.model.detach(WorkerLost("its runner died", retry_after=1.0))
         self.on_change(self)
 
-    def accept(self, write: Callable[[ResultBundle], Coroutine[Any, Any, None]]) -> GatewayStream:
+    def accept(self, write: Callable[[ResultBundle], None]) -> GatewayStream:
         stream = GatewayStream(self._serving, self._loop, NoOpTracer(), lambda: len(self._streams))  # type: ignore[arg-type]
         self._streams[stream] = None
         stream.open(write)
@@ -130,7 +131,7 @@ class MortalStream:
         self._broken = False
         self._far = worker.accept(self._send)
 
-    async def _send(self, bundle: ResultBundle) -> None:
+    def _send(self, bundle: ResultBundle) -> None:
         self._loop.call_later(0.0005, self._arrive, bundle.SerializeToString())
 
     def _arrive(self, data: bytes) -> None:
@@ -143,15 +144,16 @@ class MortalStream:
         self._worker.leave(self._far)
         self._news.set()
 
-    async def read(self) -> ResultBundle:
-        while not self._arrived:
-            if self._broken:
-                raise WorkerLost("the stream broke")
-            self._news.clear()
-            await self._news.wait()
-        return self._arrived.popleft()
+    async def run(self, take: Take) -> NoReturn:
+        while True:
+            while not self._arrived:
+                if self._broken:
+                    raise WorkerLost("the stream broke")
+                self._news.clear()
+                await self._news.wait()
+            take(self._arrived.popleft())
 
-    async def write(self, bundle: WorkBundle) -> None:
+    def write(self, bundle: WorkBundle) -> None:
         if self._broken:
             raise WorkerLost("the stream broke")
         self._loop.call_later(0.0005, self._far.take, WorkBundle.FromString(bundle.SerializeToString()))

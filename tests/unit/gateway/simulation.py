@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from random import Random
+from typing import NoReturn
 
 import grpc
 from opentelemetry.trace import NoOpTracer, Tracer
@@ -16,6 +17,7 @@ from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
 from infermesh.gateway.core import Core
 from infermesh.gateway.demand import Tell
+from infermesh.gateway.streams import Take
 from infermesh.mesh.status import to_status
 from infermesh.v1.deployment_pb2 import Batching, Hedging
 from infermesh.v1.scheduler_service_pb2 import (
@@ -210,20 +212,34 @@ class MemoryStream:
         self._broken = True
         self._news.set()
 
-    async def read(self) -> ResultBundle:
-        while not self._bundles:
-            if self._broken:
-                raise WorkerLost("the stream broke")
-            self._news.clear()
-            await self._news.wait()
-        await asyncio.sleep(0)
-        return self._bundles.popleft()
+    async def run(self, take: Take) -> NoReturn:
+        while True:
+            while not self._bundles:
+                if self._broken:
+                    raise WorkerLost("the stream broke")
+                self._news.clear()
+                await self._news.wait()
+            await asyncio.sleep(0)
+            take(self._bundles.popleft())
 
-    async def write(self, bundle: WorkBundle) -> None:
-        await asyncio.sleep(self._session.worker.write_seconds if self._session is not None else 0)
-        if self._broken or self._session is None:
+    def write(self, bundle: WorkBundle) -> "asyncio.Future[None] | None":
+        session = self._session
+        if self._broken or session is None:
             raise WorkerLost("the stream broke")
-        self._session.receive(WorkBundle.FromString(bundle.SerializeToString()))
+        copy = WorkBundle.FromString(bundle.SerializeToString())
+        if not session.worker.write_seconds:
+            session.receive(copy)
+            return None
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_later(session.worker.write_seconds, self._arrive, session, copy, written)
+        return written
+
+    def _arrive(self, session: Session, bundle: WorkBundle, written: "asyncio.Future[None]") -> None:
+        if self._broken:
+            written.cancel()
+        else:
+            session.receive(bundle)
+            written.set_result(None)
 
     async def close(self) -> None:
         if self._session is not None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.client import failure
 from infermesh.mesh.http2.connection import Life
-from infermesh.mesh.http2.frames import Code, Kind, Setting
+from infermesh.mesh.http2.frames import Bytes, Code, Kind, Setting
 from infermesh.mesh.http2.server import RESPONSE, trailers
 from infermesh.mesh.http2.stream import Stream
 from tests.unit.gateway.virtual import run
@@ -109,6 +109,76 @@ async def test_what_the_system_does_not_take_waits() -> None:
     pair.client.resume_writing()
     await turns()
     assert (there.messages, there.over, drained.done()) == ([b"one"], 1, True)
+
+
+async def test_who_waits_is_told_also_if_the_last_piece_is_more_than_the_system_takes() -> None:
+    pair = Pair()
+    ours, _, _, there = await begun(pair)
+    pair.client.window = 0
+    ours.send(b"one")
+    drained = ours.drained()
+    write = pair.up.write
+
+    def full(data: Bytes) -> None:
+        write(data)
+        pair.client.pause_writing()
+
+    pair.up.write = full  # type: ignore[method-assign]
+    pair.client.data_received(frames.window_update(0, 1_000))
+    while not there.messages:
+        assert not drained.done()
+        pair.client.resume_writing()
+        await turns()
+    assert not drained.done()
+    pair.client.resume_writing()
+    assert drained.done()
+
+
+ACTIONS = st.one_of(
+    st.tuples(st.just("send"), st.integers(0, 50_000)),
+    st.tuples(st.just("wait"), st.just(0)),
+    st.tuples(st.just("full after"), st.integers(1, 5)),
+    st.tuples(st.just("room"), st.just(0)),
+    st.tuples(st.sampled_from(["window", "windows"]), st.integers(1, 60_000)),
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(ACTIONS, max_size=25))
+def test_whatever_happens_in_between_all_arrives_and_nobody_is_forgotten(actions: list[tuple[str, int]]) -> None:
+    async def scenario() -> None:
+        pair = Pair()
+        ours, _, _, there = await begun(pair)
+        pair.client.window = ours.window = 1_000
+        left, write, sent, waiting = [0], pair.up.write, list[bytes](), list["asyncio.Future[None]"]()
+
+        def counted(data: Bytes) -> None:
+            write(data)
+            left[0] -= 1
+            if left[0] == 0:
+                pair.client.pause_writing()
+
+        pair.up.write = counted  # type: ignore[method-assign]
+        for action, number in [*actions, ("room", 0), ("window", 2**30), ("windows", 2**30), ("wait", 0)]:
+            if action == "send":
+                sent.append(bytes(number))
+                ours.send(sent[-1])
+            elif action == "wait":
+                waiting.append(ours.drained())
+            elif action == "full after":
+                left[0] = number
+            elif action == "room":
+                left[0] = 0
+                if pair.client.paused:
+                    pair.client.resume_writing()
+            else:
+                pair.client.data_received(frames.window_update(0 if action == "windows" else ours.number, number))
+            assert ours.congested or all(one.done() for one in waiting)
+        await turns(200)
+        assert there.messages == sent
+        assert all(one.done() for one in waiting)
+
+    run(scenario())
 
 
 async def test_nobody_waits_for_ever_on_what_is_over() -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+
+import pytest
 
 from infermesh.mesh.writer import Writer
 
@@ -26,10 +27,27 @@ class Stream:
         taken, self.waiting = self.waiting, []
         return taken or None
 
-    async def _write(self, items: list[int]) -> Any:
-        if self.gate is not None:
-            await self.gate
-        await asyncio.sleep(0)
+    def _write(self, items: list[int]) -> "asyncio.Future[None] | None":
+        if self.gate is None:
+            self._arrive(items)
+            return None
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def opened(gate: "asyncio.Future[None]") -> None:
+            if gate.cancelled():
+                written.cancel()
+                return
+            try:
+                self._arrive(items)
+            except ValueError as error:
+                written.set_exception(error)
+            else:
+                written.set_result(None)
+
+        self.gate.add_done_callback(opened)
+        return written
+
+    def _arrive(self, items: list[int]) -> None:
         if self.fault is not None:
             raise self.fault
         self.written.append(items)
@@ -69,8 +87,12 @@ async def test_what_comes_during_a_write_leaves_after_it_together() -> None:
     assert stream.written == [[0], [1, 2, 3]]
 
 
-async def test_a_failure_is_told_once_and_nothing_is_written_after_it() -> None:
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_failure_is_told_once_and_nothing_is_written_after_it(waits: bool) -> None:
     stream = Stream()
+    if waits:
+        stream.gate = asyncio.get_running_loop().create_future()
+        stream.gate.set_result(None)
     stream.fault = ValueError("broken")
     stream.put(1, stream.writer.flush)
     await turns()

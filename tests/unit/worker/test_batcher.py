@@ -56,8 +56,8 @@ def test_nothing_is_lost_doubled_or_mixed(
     assert sum(item.rows for item in planned.batch) <= limit or len(planned.batch) == 1
     queue.take(planned.late)
     queue.take(planned.batch)
-    assert len(queue) == len(items) - len(taken)
-    assert queue.rows == sum(item.rows for item in queue)
+    assert len(queue.items) == len(items) - len(taken)
+    assert queue.rows == sum(item.rows for item in queue.items)
 
 
 @given(ITEMS, CURVES, st.integers(0, 16), PRIORITIES)
@@ -66,7 +66,7 @@ def test_a_batch_is_the_beginning_of_its_group(
 ) -> None:
     queue = queue_of(*items, priorities=priorities)
     planned = plan(0.0, queue.items, time, limit)
-    timely = [item for item in queue if not any(item is late for late in planned.late)]
+    timely = [item for item in queue.items if not any(item is late for late in planned.late)]
     if not timely:
         assert planned.batch == []
         return
@@ -105,7 +105,7 @@ def test_a_batch_is_in_time_for_all_that_could_be_in_time_alone(
 def test_everything_ends_sooner_or_later(items: list[Item], time: ServiceTime, limit: int, delay: float) -> None:
     queue, now = queue_of(*items), 0.0
     for _ in range(200):
-        if not len(queue):
+        if not len(queue.items):
             break
         planned = plan(now, queue.items, time, limit, delay)
         queue.take(planned.late)
@@ -113,7 +113,7 @@ def test_everything_ends_sooner_or_later(items: list[Item], time: ServiceTime, l
         if not planned.batch and not planned.late:
             assert now < planned.wake < inf
             now = planned.wake
-    assert not len(queue)
+    assert not len(queue.items)
 
 
 def test_earliest_deadline_goes_first_and_limits_the_batch() -> None:
@@ -211,4 +211,4 @@ def test_queue_removes_the_very_item_and_expires_by_deadline() -> None:
     assert queue.expired(1.0) == [items[0]]
     assert queue.rows == 4
     assert queue.clear() == [items[2]]
-    assert (len(queue), queue.rows, queue.first_deadline()) == (0, 0, inf)
+    assert (len(queue.items), queue.rows, queue.first_deadline()) == (0, 0, inf)

@@ -158,7 +158,7 @@ async def test_a_cancelled_item_has_no_result() -> None:
 async def test_a_stream_that_ends_answers_first_what_it_has() -> None:
     setting, written = Setting(FakeRunner(times=((1, 1.0),))), []
 
-    async def write(bundle: pb.ResultBundle) -> None:
+    def write(bundle: pb.ResultBundle) -> None:
         written.extend(bundle.results)
 
     setting.stream.open(write)

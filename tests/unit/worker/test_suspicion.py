@@ -89,7 +89,7 @@ async def test_what_was_behind_the_deadly_batch_was_not_begun_and_is_no_suspect(
 async def test_a_runner_that_dies_with_nothing_to_do_accuses_nobody() -> None:
     model, _ = served()
     model.detach(WorkerLost("died"))
-    assert not model.suspicion
+    assert not model.suspicion.any
     assert model.suspicion.revision == 0
 
 
@@ -100,7 +100,7 @@ async def test_a_runner_that_is_closed_accuses_nobody() -> None:
     runner.fail(0, WorkerLost("it was closed"))
     assert await errors(answers) == [WorkerLost]
     assert not (await answers[0]).not_started, "nobody knows how far it came"
-    assert not model.suspicion
+    assert not model.suspicion.any
 
 
 async def test_suspects_and_what_asks_the_same_run_alone_while_others_share_a_batch() -> None:
@@ -150,7 +150,7 @@ async def test_a_suspect_that_the_model_fails_on_without_dying_is_none_any_more(
     [answer] = await batch(model, 1.0)
     runner.fail(0, ModelFailed("no"))
     assert isinstance((await answer).error, ModelFailed)
-    assert not model.suspicion
+    assert not model.suspicion.any
 
 
 async def test_a_runner_that_dies_on_a_suspect_alone_proves_it_and_its_copies_are_refused() -> None:
@@ -208,7 +208,7 @@ async def test_suspects_that_nobody_asks_again_are_forgotten_some_time_after_the
     assert known.suspected(payload(1.0)), "it died again meanwhile"
     known.runner_is_back()
     await asyncio.sleep(0.03)
-    assert not known
+    assert not known.any
     assert len(changes) == known.revision == 3
 
 

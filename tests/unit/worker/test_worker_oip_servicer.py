@@ -100,7 +100,7 @@ async def test_the_deadline_is_the_callers_or_the_parameters() -> None:
     hurried.parameters["timeout"].int64_param = 3_000_000
     calls = [asyncio.create_task(setting.infer(message, 9.0)) for message in (request_of(), hurried, request_of())]
     await turns(1)
-    assert sorted(call.deadline - setting.clock.now for call in model._queue) == pytest.approx([3.0, 9.0, 9.0])
+    assert sorted(call.deadline - setting.clock.now for call in model._queue.items) == pytest.approx([3.0, 9.0, 9.0])
     with pytest.raises(DeadlineExceeded):
         await setting.infer(request_of(), 0.0)
     for call in calls:

@@ -64,7 +64,7 @@ class Line(Protocol):
 
 
 class Stream:
-    """A call. Belongs to the event loop of its connection; nothing in it blocks, and only `drained` is awaited.
+    """A call. Belongs to the event loop of its connection; nothing in it blocks.
 
     What is sent leaves in order: messages, as far as the other end has room for them, then what `finish` sends.
     """
@@ -138,13 +138,17 @@ class Stream:
         """Tells whether something waits to be sent."""
         return bool(self._out) or self._line.paused
 
-    async def drained(self) -> None:
-        """Returns once all was sent, or the stream is over."""
-        while self.congested:
-            if self._drained is None:
-                self._drained = asyncio.get_running_loop().create_future()
+    def drained(self) -> "asyncio.Future[None]":
+        """Returns a future that is done once nothing waits to be sent any more, or the stream is over."""
+        drained = self._drained
+        if drained is None:
+            drained = asyncio.get_running_loop().create_future()
+            if self.congested:
+                self._drained = drained
                 self._line.hold(self)
-            await self._drained
+            else:
+                drained.set_result(None)
+        return drained
 
     def go_on(self) -> None:
         """Sends what waits, as far as there is room."""
@@ -167,8 +171,11 @@ class Stream:
             if self._final and not self._heard_all:
                 self.reset(Code.NO_ERROR)
             self._look_over()
-        if self._drained is not None and not self.congested:
-            self._release()
+        if self._drained is not None:
+            if self.congested:  # perhaps only because the last piece was more than the system takes
+                line.hold(self)
+            else:
+                self._release()
 
     def _leave(self, size: int, *parts: Bytes) -> None:
         self.window -= size

@@ -67,7 +67,16 @@ def scan(data: bytes) -> Head:
         raise _malformed(data) from error
     if at > end:
         raise _malformed(data)
-    return Head(_text("model_name", model), _text("model_version", version), _text("id", request_id), parameters)
+    # made as tuples are: a named one's own way costs as much as all the rest
+    return tuple.__new__(
+        Head,
+        (
+            _text("model_name", model),
+            _text("model_version", version) if version else "",
+            _text("id", request_id) if request_id else "",
+            parameters,
+        ),
+    )
 
 
 def parameters_of(head: Head) -> Parameters:
