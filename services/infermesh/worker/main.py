@@ -15,7 +15,7 @@ import grpc.aio
 import structlog
 
 from infermesh.errors import ConfigError, InvalidInput
-from infermesh.mesh import garbage
+from infermesh.mesh import garbage, heap
 from infermesh.mesh.channel import connect
 from infermesh.mesh.clock import Clock, SystemClock
 from infermesh.mesh.config import load
@@ -49,6 +49,7 @@ async def main(argv: Sequence[str]) -> None:
     """Runs a worker until SIGTERM."""
     config = load(WorkerConfig, argv, os.environ, room="worker")
     name = _id(config)
+    heap.keep_freed()
     detect = partial(device.detect, config.device)
     info = await asyncio.to_thread(detect)
     async with contextlib.AsyncExitStack() as stack:

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from infermesh.errors import InvalidInput, LoadFailed, MeshError, ModelFailed, RunnerDied
-from infermesh.mesh import log
+from infermesh.mesh import heap, log
 from infermesh.mesh.extensions import Table
 from infermesh.v1 import runner_pb2
 from infermesh.worker.backends import table
@@ -137,6 +137,7 @@ def _die_with_parent() -> None:
 def main(fd: int) -> int:
     """Serves on the socket `fd` until the worker is gone; returns the exit status."""
     _die_with_parent()
+    heap.keep_freed()
     # the worker decides when a runner ends: signals to its whole process group must not cut executions
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
