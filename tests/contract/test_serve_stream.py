@@ -10,6 +10,7 @@ import pytest
 
 from infermesh.errors import WorkerLost
 from infermesh.gateway.streams import ServeStream, WireServeStream
+from infermesh.mesh.parcel import LARGE, Large, Parcel
 from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, WorkBundle, WorkItem
 from tests.unit.gateway.hosting import hosted_worker, wired_worker
 from tests.unit.gateway.simulation import MemoryStream, SimWorker
@@ -28,10 +29,15 @@ class Wire:
 
     async def run(self) -> None:
         try:
-            await self.stream.run(self.bundles.put_nowait)
+            await self.stream.run(self._take)
         except Exception as error:
             self.why = error
         self.bundles.put_nowait(None)
+
+    def _take(self, bundle: ResultBundle, large: Large) -> None:
+        for place, payload in large.items():
+            bundle.results[place].payload = bytes(payload)
+        self.bundles.put_nowait(bundle)
 
     async def read(self) -> ResultBundle:
         bundle = await self.bundles.get()
@@ -68,8 +74,9 @@ async def wire(request: pytest.FixtureRequest) -> AsyncIterator[Wire]:
         await wire.stream.close()
 
 
-def work(*numbers: int, kind: WorkItem.Kind = WorkItem.INFER) -> WorkBundle:
-    return WorkBundle(items=[WorkItem(id=n, kind=kind, target=TARGET, payload=b"\x00\xff%d" % n) for n in numbers])
+def work(*numbers: int, kind: WorkItem.Kind = WorkItem.INFER) -> Parcel[WorkBundle]:
+    items = [WorkItem(id=n, kind=kind, target=TARGET, payload=b"\x00\xff%d" % n) for n in numbers]
+    return Parcel(WorkBundle(items=items))
 
 
 async def results(wire: Wire, count: int) -> list[ResultItem]:
@@ -93,6 +100,18 @@ async def test_every_item_is_answered_once_with_its_own_bytes(wire: Wire) -> Non
     answers = {result.id: result.payload for result in await results(wire, 3)}
 
     assert answers == {n: b"a|digits/1|\x00\xff%d" % n for n in (1, 2, 3)}
+
+
+async def test_large_payloads_travel_beside_their_items(wire: Wire) -> None:
+    await wire.read()
+    items = [WorkItem(id=n, kind=WorkItem.INFER, target=TARGET) for n in (1, 2, 3)]
+    items[1].payload = b"small"
+    large = {0: bytes(range(256)) * (LARGE >> 7), 2: memoryview(bytes(LARGE) + b"2")}
+    wire.stream.write(Parcel(WorkBundle(items=items), large))
+
+    answers = {result.id: result.payload for result in await results(wire, 3)}
+
+    assert answers == {1: b"a|digits/1|" + large[0], 2: b"a|digits/1|small", 3: b"a|digits/1|" + bytes(large[2])}
 
 
 async def test_a_streamed_item_has_several_results_and_the_last_is_final(wire: Wire) -> None:
@@ -145,7 +164,7 @@ async def test_a_worker_that_is_not_there_is_noticed_by_running(opened) -> None:
     stream = opened()
 
     with pytest.raises(WorkerLost):
-        await stream.run(lambda bundle: None)
+        await stream.run(lambda bundle, large: None)
     with pytest.raises(WorkerLost):
         stream.write(work(1))
 
@@ -154,7 +173,7 @@ async def test_a_worker_that_is_not_there_is_noticed_by_running(opened) -> None:
 
 @pytest.mark.parametrize("hosted", [in_memory, over_grpc, over_a_connection], ids=["memory", "grpc", "connection"])
 async def test_what_taking_a_bundle_raises_ends_the_stream(hosted) -> None:  # type: ignore[no-untyped-def]
-    def take(bundle: ResultBundle) -> None:
+    def take(bundle: ResultBundle, large: Large) -> None:
         raise KeyError("a fault of ours")
 
     async with hosted(SimWorker("a", {TARGET: 4}, seconds=0)) as wire, asyncio.timeout(10):

@@ -360,6 +360,14 @@ GATEWAY: Final = (
         "more is sent than the other end has room for",
     ),
     Mutant(
+        "payloads-swapped",
+        "mesh/parcel.py",
+        "body, large[place] = _without_payload",
+        "body, large[len(large)] = _without_payload",
+        ("tests/unit/mesh/test_parcel.py",),
+        "a large answer goes to the call of another item",
+    ),
+    Mutant(
         "drained-forgotten",
         "mesh/http2/stream.py",
         "                line.hold(self)\n            else:\n",

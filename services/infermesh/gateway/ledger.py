@@ -14,7 +14,9 @@ from infermesh.errors import Internal, MeshError
 from infermesh.gateway.pacing import Pacing
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.targets import Lane, TargetState
+from infermesh.mesh.parcel import LARGE, NONE, Large, Parcel
 from infermesh.mesh.status import from_status
+from infermesh.mesh.wire import Bytes
 from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, Suspicion, TargetLoad, WorkBundle, WorkItem
 
 log = structlog.get_logger(__name__)
@@ -134,9 +136,9 @@ class Ledger:
         self._probe = number
         self._news()
 
-    def take(self) -> WorkBundle:
+    def take(self) -> Parcel[WorkBundle]:
         """Takes what is to be sent now, up to a size, cancels first: they make room for the rest."""
-        bundle = WorkBundle()
+        bundle, large = WorkBundle(), dict[int, Bytes]()
         if self._probe:
             bundle.probe, self._probe = self._probe, 0
         add = bundle.items.add
@@ -150,21 +152,26 @@ class Ledger:
             lane = pending.lane
             if lane is None or pending.sent or self._in_flight.get(pending.id) is not pending:
                 continue  # withdrawn before it left, or put on its way a second time since
-            fill(add(), pending, now)
+            payload, item = pending.call.payload, add()
+            fill(item, pending, now)
+            if len(payload) < LARGE:
+                item.payload = payload
+            else:
+                large[len(bundle.items) - 1] = payload
             lane.holding = pending.kind == WorkItem.INFER or lane.holding
-            size += len(pending.call.payload)
+            size += len(payload)
             if size >= self._bundle_bytes:
                 break
         del self._outbox[:taken]
         self.unheard += size
-        return bundle
+        return Parcel(bundle, large)
 
-    def receive(self, bundle: ResultBundle) -> None:
+    def receive(self, bundle: ResultBundle, large: Large = NONE) -> None:
         """Answers calls, then takes the loads, then sends again what came back, then sends what waits: in this order,
         so that a worker that has just lost a model is not tried again with what it has handed back."""
         freed: dict[TargetState, None] = {}
         returned: list[tuple[Pending, ResultItem]] = []
-        for pending, item in self._answer(bundle, returned, freed):
+        for pending, item in self._answer(bundle, large, returned, freed):
             self._ended(pending, freed)
             pending.settle(item.queue_us, item.compute_us)
         for pending, _ in returned:
@@ -184,6 +191,7 @@ class Ledger:
     def _answer(
         self,
         bundle: ResultBundle,
+        large: Large,
         returned: list[tuple[Pending, ResultItem]],
         freed: dict[TargetState, None],
     ) -> list[tuple[Pending, ResultItem]]:
@@ -194,12 +202,14 @@ class Ledger:
         """
         answered: list[tuple[Pending, ResultItem]] = []
         in_flight = self._in_flight
-        for item in bundle.results:
+        for place, item in enumerate(bundle.results):
             number = item.id
             pending = in_flight.get(number)
             if pending is None:
                 continue  # withdrawn meanwhile
             payload, final = item.payload, item.final
+            if place in large:
+                payload = bytes(large[place])
             if not payload and item.HasField("error"):
                 del in_flight[number]
                 returned.append((pending, item))
@@ -295,14 +305,13 @@ def error_of(item: ResultItem) -> MeshError:
 
 
 def fill(item: WorkItem, pending: Pending, now: float) -> None:
-    """Writes a call into a new item of a bundle. Absent things are not written: setting a field has a price."""
+    """Writes a call into a new item, without its payload. Absent are not written: setting a field has a price."""
     call = pending.call
     pending.sent = True
     pending.attempts += 1
     item.id = pending.id
     item.kind = pending.kind
     item.target = pending.lane.target if pending.lane is not None else ""
-    item.payload = call.payload
     if pending.alone:
         item.alone = True
     if call.deadline is not None:

@@ -9,22 +9,23 @@ from google.protobuf.message import DecodeError
 from infermesh.errors import WorkerLost
 from infermesh.mesh.http2.client import ClientConnection, dial, failure
 from infermesh.mesh.http2.stream import Fields, Stream
+from infermesh.mesh.parcel import Large, Parcel, pieces, read
 from infermesh.mesh.tls import Certificates
 from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
 
 SERVE: Final = "/infermesh.v1.WorkerService/Serve"
-Take = Callable[[ResultBundle], None]
+Take = Callable[[ResultBundle, Large], None]
 
 
 class ServeStream(Protocol):
     """One `WorkerService.Serve` stream, used once."""
 
     async def run(self, take: Take) -> NoReturn:
-        """Connects, and gives `take` every bundle as it comes. Raises WorkerLost once the stream has ended, however it
-        did, or what `take` raised. Cancel-safe: then `close` it."""
+        """Connects, and gives `take` every bundle as it comes, and its large payloads. Raises WorkerLost once the
+        stream has ended, however it did, or what `take` raised. Cancel-safe: then `close` it."""
         ...
 
-    def write(self, bundle: WorkBundle) -> "asyncio.Future[None] | None":
+    def write(self, parcel: Parcel[WorkBundle]) -> "asyncio.Future[None] | None":
         """Sends a bundle; not before the first one has come. Returns None if the next may be sent at once, else a
         future that is done when it may. Raises WorkerLost once the stream has ended."""
         ...
@@ -52,7 +53,7 @@ class WireServeStream:
         self._address, self._certificates = address, certificates
         self._connection: ClientConnection | None = None
         self._stream: Stream | None = None
-        self._take: Take = lambda bundle: None
+        self._take: Take = lambda bundle, large: None
         self._end: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def run(self, take: Take) -> NoReturn:
@@ -66,12 +67,12 @@ class WireServeStream:
         self._stream.events = self
         raise await self._end
 
-    def write(self, bundle: WorkBundle) -> "asyncio.Future[None] | None":
+    def write(self, parcel: Parcel[WorkBundle]) -> "asyncio.Future[None] | None":
         """Sends a bundle. Raises WorkerLost once the stream has ended."""
         stream = self._stream
         if stream is None or not stream.open:
             raise self._lost("it is not connected")
-        stream.send(bundle.SerializeToString())
+        stream.send(*pieces(parcel))
         return stream.drained() if stream.congested else None
 
     async def close(self) -> None:
@@ -91,7 +92,7 @@ class WireServeStream:
     def message(self, data: bytes) -> None:
         """A bundle has come."""
         try:
-            self._take(ResultBundle.FromString(data))
+            self._take(*read(data, ResultBundle))
         except DecodeError:
             self.lost("it sent what is no bundle")
         except Exception as fault:  # ours: whoever runs this is told

@@ -14,6 +14,7 @@ from infermesh.gateway.ledger import Ledger, Sink
 from infermesh.gateway.liveness import Liveness
 from infermesh.gateway.streams import Connect, ServeStream
 from infermesh.mesh.backoff import Backoff
+from infermesh.mesh.parcel import Large, Parcel
 from infermesh.mesh.writer import Writer
 from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
 
@@ -48,7 +49,7 @@ class Link:
         self._connect = connect
         self._connect_timeout = limits.connect_timeout
         self._backoff = Backoff(rng.random, first=0.05)
-        self._writer: Writer[WorkBundle] | None = None
+        self._writer: Writer[Parcel[WorkBundle]] | None = None
         self._over: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._retired = self._greeted = False
         self._idle = asyncio.Event()
@@ -122,10 +123,10 @@ class Link:
         except TimeoutError:
             raise WorkerLost(f"the worker at {self.key.address} did not tell its load in time") from None
 
-    def _arrived(self, stream: ServeStream, patience: asyncio.Timeout, bundle: ResultBundle) -> None:
+    def _arrived(self, stream: ServeStream, patience: asyncio.Timeout, bundle: ResultBundle, large: Large) -> None:
         if self._writer is None:
             self._begin(stream, patience)
-        self.calls.receive(bundle)
+        self.calls.receive(bundle, large)
         self._liveness.heard = True
         if self._retired:
             self._news()
@@ -146,10 +147,10 @@ class Link:
         if not self._over.done():
             self._over.set_result(why)
 
-    def _take(self) -> WorkBundle | None:
+    def _take(self) -> Parcel[WorkBundle] | None:
         if not self._greeted:
             self._greeted = True
-            return WorkBundle(gateway=self._gateway)
+            return Parcel(WorkBundle(gateway=self._gateway))
         return self.calls.take() if self.calls.to_write() else None
 
 

@@ -3,10 +3,9 @@
 from typing import Final
 
 from infermesh.errors import MeshError, TooLarge
+from infermesh.mesh.wire import Bytes
 
 HEADER: Final = 5
-
-Bytes = bytes | memoryview
 
 
 class BadFrame(MeshError):

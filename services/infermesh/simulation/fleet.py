@@ -8,6 +8,7 @@ from typing import cast
 from opentelemetry.trace import NoOpTracer
 from prometheus_client import CollectorRegistry
 
+from infermesh.mesh.parcel import Large, Parcel
 from infermesh.simulation.device import Device, Runner, Timing
 from infermesh.simulation.record import Record
 from infermesh.simulation.scenario import Model, Scenario
@@ -80,7 +81,7 @@ class SimulatedWorker:
     def _ran(self, seconds: float, numbers: list[int]) -> None:
         self._record.ran(self._number, self._loop.time(), seconds, numbers)
 
-    def accept(self, send: Callable[[ResultBundle], None]) -> "Connection":
+    def accept(self, send: Callable[[Parcel[ResultBundle]], None]) -> "Connection":
         """Takes a gateway's stream; `send` carries bundles back to it, and never makes wait."""
         stream = GatewayStream(self._serving, self._clock, NoOpTracer(), lambda: len(self._streams))
         self._streams[stream] = None
@@ -99,9 +100,9 @@ class Connection:
     def __init__(self, stream: GatewayStream, leave: Callable[[], None]) -> None:
         self._stream, self._leave = stream, leave
 
-    def take(self, bundle: WorkBundle) -> None:
+    def take(self, bundle: WorkBundle, large: Large, /) -> None:
         """Takes a bundle of work."""
-        self._stream.take(bundle)
+        self._stream.take(bundle, large)
 
     def close(self) -> None:
         """The gateway has gone."""

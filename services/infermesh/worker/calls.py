@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infermesh.errors import DeadlineExceeded
+from infermesh.mesh.wire import Bytes
 from infermesh.worker.batcher import Order
 from infermesh.worker.oip_codec import Request
 
@@ -30,7 +31,7 @@ class Call:
     order: Order = (0, 0.0, 0)
     # takes each response of a decoupled version but the last; None: the call takes only one response
     emit: Callable[["Call", bytes], None] | None = None
-    payload: bytes = b""
+    payload: Bytes = b""
     alone: bool = False
     # the result
     response: bytes = b""

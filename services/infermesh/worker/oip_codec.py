@@ -12,11 +12,11 @@ from google.protobuf.message import DecodeError
 
 from infermesh.datatypes import ITEM_SIZES, elements
 from infermesh.errors import BadTensor, InvalidInput
-from infermesh.mesh.wire import varint
+from infermesh.mesh.wire import Bytes, varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import model_pb2, tensor_pb2
 from infermesh.worker.contents import count_bytes, raw_of
-from infermesh.worker.oip_memo import Bytes, Memo
+from infermesh.worker.oip_memo import Memo
 from infermesh.worker.oip_request import (
     NO_WISHES,
     Wanted,
@@ -66,7 +66,7 @@ class Codec:
         self._known: list[tuple[Request, list[int] | None]] = []
         self._headers: dict[tuple[str, str, tuple[int, ...]], bytes] = {}
 
-    def parse(self, payload: bytes) -> Request:
+    def parse(self, payload: Bytes) -> Request:
         """Returns the checked request in a serialised ModelInferRequest. Raises InvalidInput or Unsupported."""
         known = self._memo.match(payload) if self._memorable else None
         if known is not None:
@@ -81,9 +81,9 @@ class Codec:
                 return Request(text, like.rows, like.group, like.shapes, buffers, like.wanted, like.wishes)
         return self._parse(payload)
 
-    def _parse(self, payload: bytes) -> Request:
+    def _parse(self, payload: Bytes) -> Request:
         try:
-            message = oip.ModelInferRequest.FromString(payload)
+            message = oip.ModelInferRequest.FromString(bytes(payload))
         except DecodeError as error:
             raise InvalidInput("request: expected a serialised ModelInferRequest, got bytes that are none") from error
         request = self.read(message)
@@ -91,7 +91,7 @@ class Codec:
             self._learn(payload, message, request)
         return request
 
-    def _learn(self, payload: bytes, message: oip.ModelInferRequest, request: Request) -> None:
+    def _learn(self, payload: Bytes, message: oip.ModelInferRequest, request: Request) -> None:
         sizes = [len(raw) for raw in message.raw_input_contents]
         if self._memo.learn(payload, request.id, sizes, len(self._known)):
             # the memo gives raw contents in the request's order, we want the signature's

@@ -8,15 +8,13 @@ for signatures without BYTES, whose raw contents would need a look inside.
 from dataclasses import dataclass
 from typing import Final
 
-from infermesh.mesh.wire import varint
+from infermesh.mesh.wire import Bytes, varint
 
 _MOST: Final = 64  # remembered forms
 _LONGEST: Final = 4096  # bytes of a remembered form
 _COPIED: Final = 4096  # bytes up to which a copy is cheaper than a view
 # protobuf tags of ModelInferRequest, all length-delimited
 _MODEL_NAME, _MODEL_VERSION, _ID, _RAW = 0x0A, 0x12, 0x1A, 0x3A
-
-Bytes = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Memo:
     def __init__(self) -> None:
         self._forms: dict[int, Form] = {}
 
-    def match(self, payload: bytes) -> tuple[int, bytes, list[Bytes]] | None:
+    def match(self, payload: Bytes) -> tuple[int, bytes, list[Bytes]] | None:
         """Returns number, id (undecoded) and raw contents of a payload of a remembered form, else None."""
         begin, end = _id_place(payload)
         form = self._forms.get(len(payload) - (end - begin))
@@ -51,9 +49,9 @@ class Memo:
             if payload[data - len(head) : data] != head:
                 return None
             raws.append(payload[data : data + size] if size <= _COPIED else memoryview(payload)[data : data + size])
-        return form.number, payload[begin + 2 : end], raws
+        return form.number, bytes(payload[begin + 2 : end]), raws
 
-    def learn(self, payload: bytes, id: str, sizes: list[int], number: int) -> bool:
+    def learn(self, payload: Bytes, id: str, sizes: list[int], number: int) -> bool:
         """Remembers the form of a payload with this id and raw contents of these sizes.
 
         False if it has an unusual layout. The payload must be as protobuf itself would write it, so that no field
@@ -71,11 +69,11 @@ class Memo:
             raws.append((at - len(payload), head, size))
         if len(self._forms) >= _MOST or at > _LONGEST:
             return False
-        form = Form(number, payload[:begin], payload[end:at], tuple(reversed(raws)))
+        form = Form(number, bytes(payload[:begin]), bytes(payload[end:at]), tuple(reversed(raws)))
         return self._forms.setdefault(len(payload) - (end - begin), form) is form
 
 
-def _id_place(payload: bytes) -> tuple[int, int]:
+def _id_place(payload: Bytes) -> tuple[int, int]:
     """Returns where the id's field begins and ends; an empty range where it would be if there is none.
 
     Only fields shorter than 128 bytes are stepped over: anything else is left to the parser.

@@ -13,6 +13,7 @@ from infermesh.mesh import status
 from infermesh.mesh.clock import Clock
 from infermesh.mesh.http2.server import RESPONSE, trailers
 from infermesh.mesh.http2.stream import Fields, Stream
+from infermesh.mesh.parcel import Parcel, pieces, read
 from infermesh.v1 import worker_service_pb2 as pb
 from infermesh.worker.serving import Serving
 from infermesh.worker.streams import GatewayStream
@@ -70,8 +71,8 @@ class _Session:
         self._ending = asyncio.ensure_future(stream.ended())
         self._ending.add_done_callback(self._end)
 
-    def _write(self, bundle: pb.ResultBundle) -> "asyncio.Future[None] | None":
-        self._wire.send(bundle.SerializeToString())
+    def _write(self, parcel: Parcel[pb.ResultBundle]) -> "asyncio.Future[None] | None":
+        self._wire.send(*pieces(parcel))
         return self._wire.drained() if self._wire.congested else None
 
     def headers(self, fields: Fields) -> None:
@@ -80,10 +81,10 @@ class _Session:
     def message(self, data: bytes) -> None:
         """Takes a bundle of work."""
         try:
-            bundle = pb.WorkBundle.FromString(data)
+            bundle, large = read(data, pb.WorkBundle)
             if bundle.gateway:
                 structlog.get_logger(__name__).info("gateway connected", gateway=bundle.gateway)
-            self._stream.take(bundle)
+            self._stream.take(bundle, large)
         except DecodeError:
             self._fail(InvalidInput(f"expected a WorkBundle, got {len(data)} bytes that are none"))
         except Exception as error:  # a fault of ours must not look like the gateway's goodbye

@@ -13,6 +13,8 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from infermesh.errors import InvalidInput, NotReady, Overloaded, Unsupported
 from infermesh.mesh import status, telemetry
 from infermesh.mesh.clock import Clock
+from infermesh.mesh.parcel import LARGE, NONE, Large, Parcel
+from infermesh.mesh.wire import Bytes
 from infermesh.mesh.writer import Writer
 from infermesh.v1 import worker_service_pb2 as pb
 from infermesh.worker.calls import Call
@@ -33,9 +35,10 @@ class GatewayStream:
         self._traces = telemetry.records(tracer)
         self._calls: dict[int, tuple[HeldModel, Call]] = {}
         self._bundle = pb.ResultBundle()  # the next one; results are put in as they come, so that none is copied
+        self._large: dict[int, Bytes] = {}
         self._unsent = 0  # bytes of responses in it that are not the last of their calls
         self._stale: dict[str, None] = {model.target: None for model in serving}
-        self._writer: Writer[pb.ResultBundle] | None = None
+        self._writer: Writer[Parcel[pb.ResultBundle]] | None = None
         self._ending = False
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._said_draining = False
@@ -43,7 +46,7 @@ class GatewayStream:
         self._probe = 0
         self._forget = serving.listen(self.touch)
 
-    def open(self, write: "Callable[[pb.ResultBundle], asyncio.Future[None] | None]") -> None:
+    def open(self, write: "Callable[[Parcel[pb.ResultBundle]], asyncio.Future[None] | None]") -> None:
         """Begins to write, as `Writer` does; the worker speaks first."""
         self._writer = Writer(self._next, write, self._fail)
         self._news()
@@ -83,25 +86,25 @@ class GatewayStream:
 
     # --- work in -------------------------------------------------------------------------------------------------
 
-    def take(self, bundle: pb.WorkBundle) -> None:
+    def take(self, bundle: pb.WorkBundle, large: Large = NONE) -> None:
         """Takes a bundle of work apart. Every item but a CANCEL gets a result, now or later."""
         if bundle.probe:
             self._probe = bundle.probe
             self.touch_all()
             self._news()  # touching does that, too, but there may be no model
         models: dict[HeldModel, None] = {}
-        for item in bundle.items:
+        for place, item in enumerate(bundle.items):
             if item.kind == pb.WorkItem.CANCEL:
                 self._cancel(item.id)
             else:
                 model = self._serving.get(item.target)
-                self._submit(item, model)
+                self._submit(item, model, large.get(place) or item.payload)
                 if model is not None:
                     models[model] = None
         for model in models:
             model.begin()
 
-    def _submit(self, item: pb.WorkItem, model: HeldModel | None) -> None:
+    def _submit(self, item: pb.WorkItem, model: HeldModel | None, payload: Bytes) -> None:
         if model is None:
             missing = NotReady(f"version '{item.target}' is not held by this worker: try another", retry_after=1.0)
             self._refuse(item.id, missing, not_started=True)
@@ -113,7 +116,7 @@ class GatewayStream:
             self._refuse(item.id, Unsupported(f"model '{model.deployment}': {ONLY_STREAMED}"))
             return
         try:
-            call = self._read(model, item)
+            call = self._read(model, item, payload)
         except Exception as error:
             model.refused(error)
             self._refuse(item.id, error)
@@ -121,8 +124,8 @@ class GatewayStream:
         self._calls[item.id] = (model, call)
         model.submit(call, item.priority + call.request.wishes.priority)
 
-    def _read(self, model: HeldModel, item: pb.WorkItem) -> Call:
-        request = model.codec.parse(item.payload)
+    def _read(self, model: HeldModel, item: pb.WorkItem, payload: Bytes) -> Call:
+        request = model.codec.parse(payload)
         now = self._clock.time()
         left = item.timeout_us / 1e6
         deadline = now + left - min(_WAY, left * left / 2) if left else inf
@@ -141,7 +144,7 @@ class GatewayStream:
             now,
             deadline,
             emit=self._emitted,
-            payload=item.payload,
+            payload=payload,
             alone=item.alone,
         )
 
@@ -157,9 +160,8 @@ class GatewayStream:
     def _finished(self, call: Call) -> None:
         model, _ = self._calls.pop(call.tag)
         if call.error is None:
-            self._bundle.results.add(
-                id=call.tag, payload=call.response, final=True, queue_us=call.queue_us, compute_us=call.compute_us
-            )
+            item = self._result(call.tag, call.response)
+            item.final, item.queue_us, item.compute_us = True, call.queue_us, call.compute_us
         else:
             self._bundle.results.append(_failure(call.tag, call.error, call.not_started))
         self._stale[model.target] = None
@@ -168,10 +170,19 @@ class GatewayStream:
         else:  # nothing to wait for that could leave with it
             self._writer.flush()
 
+    def _result(self, number: int, payload: bytes) -> pb.ResultItem:
+        """Returns a new result of a call in the next bundle."""
+        results = self._bundle.results
+        item = results.add()
+        item.id = number
+        if len(payload) < LARGE:
+            item.payload = payload
+        else:
+            self._large[len(results) - 1] = payload
+        return item
+
     def _emitted(self, call: Call, response: bytes) -> None:
-        item = self._bundle.results.add()
-        item.id = call.tag
-        item.payload = response
+        self._result(call.tag, response)
         self._unsent += len(response)
         if self._unsent > _UNSENT:
             self._cut(call)
@@ -210,22 +221,22 @@ class GatewayStream:
         if self._writer is not None:
             self._writer.news()
 
-    def _next(self) -> pb.ResultBundle | None:
-        bundle = self.bundle()
-        if bundle is None and self._ending and not self.busy and not self._ended.done():
+    def _next(self) -> Parcel[pb.ResultBundle] | None:
+        parcel = self.parcel()
+        if parcel is None and self._ending and not self.busy and not self._ended.done():
             self._ended.set_result(None)
-        return bundle
+        return parcel
 
     def _fail(self, error: Exception) -> None:
         if not self._ended.done():
             self._ended.set_exception(error)
 
-    def bundle(self) -> pb.ResultBundle | None:
+    def parcel(self) -> Parcel[pb.ResultBundle] | None:
         """Returns what has accumulated since the last bundle; None if that is nothing."""
         draining = self._serving.draining
         if not (self._bundle.results or self._stale or self._probe or draining != self._said_draining):
             return None
-        bundle, self._bundle, self._unsent = self._bundle, pb.ResultBundle(), 0
+        bundle, large, self._bundle, self._large, self._unsent = self._bundle, self._large, pb.ResultBundle(), {}, 0
         for target in self._stale:
             bundle.loads.append(self._load(target))
             suspicion = self._suspicion(target)
@@ -234,7 +245,7 @@ class GatewayStream:
         self._stale = {}
         self._said_draining = bundle.draining = draining
         bundle.probe, self._probe = self._probe, 0
-        return bundle
+        return Parcel(bundle, large)
 
     def _suspicion(self, target: str) -> pb.Suspicion | None:
         """Returns what is held against requests of a target, if that has changed since it was told here."""

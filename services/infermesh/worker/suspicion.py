@@ -11,6 +11,7 @@ from typing import Final
 
 from infermesh.errors import QueryOfDeath, RunnerDied
 from infermesh.mesh.fingerprint import Fingerprints, fingerprint
+from infermesh.mesh.wire import Bytes
 from infermesh.v1 import worker_service_pb2 as pb
 
 _MOST_SUSPECTS: Final = 4096
@@ -42,7 +43,7 @@ class Suspicion:
         """How many requests are refused."""
         return len(self._quarantined)
 
-    def suspect(self, payloads: Iterable[bytes], death: RunnerDied) -> None:
+    def suspect(self, payloads: Iterable[Bytes], death: RunnerDied) -> None:
         """Takes in the requests that were executed together when a runner died."""
         self._suspects |= {found: None for found in map(fingerprint, payloads) if found not in self._quarantined}
         while len(self._suspects) > _MOST_SUSPECTS:
@@ -51,7 +52,7 @@ class Suspicion:
         self._crashed |= death.metadata.get("ended") not in _OUTSIDE
         self._update()
 
-    def convict(self, payload: bytes) -> None:
+    def convict(self, payload: Bytes) -> None:
         """Takes in that a runner died on a suspect that was alone."""
         found = fingerprint(payload)
         self._suspects.pop(found, None)
@@ -61,17 +62,17 @@ class Suspicion:
             del self._quarantined[next(iter(self._quarantined))]
         self._update()
 
-    def acquit(self, payload: bytes) -> None:
+    def acquit(self, payload: Bytes) -> None:
         """Takes in that a request was executed alone and the runner lives."""
         if self._suspects.pop(fingerprint(payload), self) is None:
             self._update()
 
-    def refusal(self, payload: bytes) -> QueryOfDeath | None:
+    def refusal(self, payload: Bytes) -> QueryOfDeath | None:
         """Returns the error of a request that is quarantined."""
         guilty = self._known.match(payload) in self._quarantined
         return QueryOfDeath.of(self._model, self._version) if guilty else None
 
-    def suspected(self, payload: bytes) -> bool:
+    def suspected(self, payload: Bytes) -> bool:
         """Tells whether a request is a suspect, and must be executed alone."""
         return self._known.match(payload) in self._suspects
 

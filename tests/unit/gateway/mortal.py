@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from infermesh.errors import RunnerDied, WorkerLost
 from infermesh.gateway.streams import Take
+from infermesh.mesh.parcel import Large, Parcel, pieces, read
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import model_pb2
 from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
@@ -109,7 +110,7 @@ class MortalWorker:
         self.model.detach(WorkerLost("its runner died", retry_after=1.0))
         self.on_change(self)
 
-    def accept(self, write: Callable[[ResultBundle], None]) -> GatewayStream:
+    def accept(self, write: Callable[[Parcel[ResultBundle]], None]) -> GatewayStream:
         stream = GatewayStream(self._serving, self._loop, NoOpTracer(), lambda: len(self._streams))  # type: ignore[arg-type]
         self._streams[stream] = None
         stream.open(write)
@@ -126,16 +127,16 @@ class MortalStream:
 
     def __init__(self, worker: MortalWorker) -> None:
         self._worker, self._loop = worker, asyncio.get_running_loop()
-        self._arrived: deque[ResultBundle] = deque()
+        self._arrived: deque[tuple[ResultBundle, Large]] = deque()
         self._news = asyncio.Event()
         self._broken = False
         self._far = worker.accept(self._send)
 
-    def _send(self, bundle: ResultBundle) -> None:
-        self._loop.call_later(0.0005, self._arrive, bundle.SerializeToString())
+    def _send(self, parcel: Parcel[ResultBundle]) -> None:
+        self._loop.call_later(0.0005, self._arrive, b"".join(pieces(parcel)))
 
     def _arrive(self, data: bytes) -> None:
-        self._arrived.append(ResultBundle.FromString(data))
+        self._arrived.append(read(data, ResultBundle))
         self._news.set()
 
     def cut(self) -> None:
@@ -151,12 +152,12 @@ class MortalStream:
                     raise WorkerLost("the stream broke")
                 self._news.clear()
                 await self._news.wait()
-            take(self._arrived.popleft())
+            take(*self._arrived.popleft())
 
-    def write(self, bundle: WorkBundle) -> None:
+    def write(self, parcel: Parcel[WorkBundle]) -> None:
         if self._broken:
             raise WorkerLost("the stream broke")
-        self._loop.call_later(0.0005, self._far.take, WorkBundle.FromString(bundle.SerializeToString()))
+        self._loop.call_later(0.0005, self._far.take, *read(b"".join(pieces(parcel)), WorkBundle))
 
     async def close(self) -> None:
         self._worker.leave(self._far)

@@ -18,6 +18,7 @@ from infermesh.gateway.calls import Call
 from infermesh.gateway.core import Core
 from infermesh.gateway.demand import Tell
 from infermesh.gateway.streams import Take
+from infermesh.mesh.parcel import NONE, Parcel, pieces
 from infermesh.mesh.status import to_status
 from infermesh.v1.deployment_pb2 import Batching, Hedging
 from infermesh.v1.scheduler_service_pb2 import (
@@ -220,13 +221,13 @@ class MemoryStream:
                 self._news.clear()
                 await self._news.wait()
             await asyncio.sleep(0)
-            take(self._bundles.popleft())
+            take(self._bundles.popleft(), NONE)
 
-    def write(self, bundle: WorkBundle) -> "asyncio.Future[None] | None":
+    def write(self, parcel: Parcel[WorkBundle]) -> "asyncio.Future[None] | None":
         session = self._session
         if self._broken or session is None:
             raise WorkerLost("the stream broke")
-        copy = WorkBundle.FromString(bundle.SerializeToString())
+        copy = WorkBundle.FromString(b"".join(pieces(parcel)))
         if not session.worker.write_seconds:
             session.receive(copy)
             return None

@@ -40,7 +40,7 @@ class Carried:
         self.ledger.receive(ResultBundle(loads=[TargetLoad(target="d/1", credit=8)]))
         for pending in self.calls:
             self.ledger.send(self.lane, pending)
-        self.sent = list(self.ledger.take().items)
+        self.sent = list(self.ledger.take().bundle.items)
 
     def call(self, payload: bytes) -> Pending:
         return Pending(Call("d", "", payload), Nobody(), 1, asyncio.get_running_loop())  # type: ignore[arg-type]
@@ -79,7 +79,7 @@ async def test_a_cancelled_call_gives_its_place_back_and_the_worker_is_told() ->
     carried = Carried(2)
     carried.ledger.cancel(carried.calls[0])
     assert carried.lane.in_flight == 1
-    (told,) = carried.ledger.take().items
+    (told,) = carried.ledger.take().bundle.items
     assert (told.id, told.kind) == (carried.sent[0].id, WorkItem.CANCEL)
 
 

@@ -12,20 +12,37 @@ from opentelemetry.trace import NoOpTracer, Tracer
 
 from infermesh import errors
 from infermesh.errors import DeadlineExceeded, InvalidInput, MeshError, NotReady, WorkerLost
+from infermesh.mesh.parcel import Parcel, read
 from infermesh.mesh.status import from_status
+from infermesh.v1 import model_pb2
 from infermesh.v1 import worker_service_pb2 as pb
 from infermesh.worker.models import HeldModel
 from infermesh.worker.serving import Serving
 from infermesh.worker.streams import GatewayStream
-from tests.unit.worker.worker_fakes import Clock, FakeRunner, held, request_of, turns, values_of
+from tests.unit.worker.worker_fakes import (
+    Clock,
+    FakeRunner,
+    floats,
+    held,
+    request_of,
+    said,
+    turns,
+    values_of,
+    version_of,
+)
 
 
 class Setting:
     """A worker that serves `d/1`, with one stream."""
 
-    def __init__(self, runner: FakeRunner | None = None, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        runner: FakeRunner | None = None,
+        tracer: Tracer | None = None,
+        version: model_pb2.ModelVersion | None = None,
+    ) -> None:
         self.clock, self.serving = Clock(), Serving()
-        self.model: HeldModel = held(self.clock, changed=self.serving.changed)
+        self.model: HeldModel = held(self.clock, version, changed=self.serving.changed)
         self.serving.add(self.model)
         self.runner = runner or FakeRunner(echo=True)
         self.model.attach(self.runner)
@@ -46,9 +63,16 @@ class Setting:
 
     async def bundle(self) -> pb.ResultBundle:
         async with asyncio.timeout(5):
-            while (bundle := self.stream.bundle()) is None:  # noqa: ASYNC110
+            while (bundle := said(self.stream)) is None:  # noqa: ASYNC110
                 await asyncio.sleep(0)
         return bundle
+
+
+def large_item(number: int, values: list[float]) -> pb.WorkItem:
+    request = request_of()
+    request.inputs[0].shape[:] = [1, len(values)]
+    request.raw_input_contents[0] = floats(*values)
+    return pb.WorkItem(id=number, kind=pb.WorkItem.INFER, target="d/1", payload=request.SerializeToString())
 
 
 def item(number: int, value: float = 1.0, **fields: Any) -> pb.WorkItem:
@@ -65,7 +89,7 @@ async def test_the_worker_speaks_first_with_every_load() -> None:
     assert bundle.loads[0].credit == setting.model.credit
     assert bundle.loads[0].service_time_us > 0
     assert not bundle.draining
-    assert setting.stream.bundle() is None, "and then is silent until there is news"
+    assert said(setting.stream) is None, "and then is silent until there is news"
 
 
 async def test_results_of_one_batch_travel_together_with_the_load() -> None:
@@ -155,11 +179,24 @@ async def test_a_cancelled_item_has_no_result() -> None:
     assert not setting.stream.busy
 
 
+async def test_large_tensors_are_taken_and_given_as_they_came() -> None:
+    setting = Setting(version=version_of((("x", "FP32", (-1, 9000)),), (("y", "FP32", (-1, 9000)),)))
+    items = [large_item(number, [float(number)] * 9000) for number in (1, 2)]
+    for bundle in (items, [item(3), *items[1:], item(4)]):  # what is known the second time is recognised in place
+        setting.stream.take(*read(pb.WorkBundle(items=bundle).SerializeToString(), pb.WorkBundle))
+        results = await setting.results(len(bundle))
+        for result in results.values():
+            if result.id <= 2:
+                assert values_of(result.payload) == [float(result.id)] * 9000
+            else:
+                assert isinstance(from_status(result.error), InvalidInput)
+
+
 async def test_a_stream_that_ends_answers_first_what_it_has() -> None:
     setting, written = Setting(FakeRunner(times=((1, 1.0),))), []
 
-    def write(bundle: pb.ResultBundle) -> None:
-        written.extend(bundle.results)
+    def write(parcel: Parcel[pb.ResultBundle]) -> None:
+        written.extend(parcel.bundle.results)
 
     setting.stream.open(write)
     setting.take(item(1))
@@ -226,7 +263,7 @@ async def test_draining_is_said_once_even_without_other_news() -> None:
     await setting.bundle()
     setting.serving.drain()
     assert (await setting.bundle()).draining
-    assert setting.stream.bundle() is None
+    assert said(setting.stream) is None
     setting.take(item(1))
     bundle = await setting.bundle()
     assert bundle.draining
@@ -236,12 +273,12 @@ async def test_draining_is_said_once_even_without_other_news() -> None:
 async def test_draining_is_said_by_a_worker_that_holds_nothing() -> None:
     serving = Serving()
     stream = GatewayStream(serving, Clock(), NoOpTracer(), lambda: 1)
-    first = stream.bundle()
+    first = said(stream)
     assert first is None or not first.draining
     serving.drain()
-    said = stream.bundle()
-    assert said is not None
-    assert said.draining
+    second = said(stream)
+    assert second is not None
+    assert second.draining
 
 
 def _leaves(cls: type[MeshError]) -> list[type[MeshError]]:
@@ -299,21 +336,21 @@ async def test_a_probe_is_answered_with_all_loads_while_a_model_computes() -> No
     await setting.bundle()
     setting.take(item(1))
     await turns()
-    while setting.stream.bundle() is not None:
+    while said(setting.stream) is not None:
         await turns()
 
     setting.stream.take(pb.WorkBundle(probe=7))
 
     answer = await setting.bundle()
     assert (answer.probe, [load.target for load in answer.loads], list(answer.results)) == (7, ["d/1"], [])
-    assert setting.stream.bundle() is None
+    assert said(setting.stream) is None
 
 
 async def test_a_probe_is_answered_by_a_worker_that_holds_nothing() -> None:
     stream = GatewayStream(Serving(), Clock(), NoOpTracer(), lambda: 1)
     stream.take(pb.WorkBundle(probe=8))
 
-    answer = stream.bundle()
+    answer = said(stream)
 
     assert answer is not None
     assert answer.probe == 8

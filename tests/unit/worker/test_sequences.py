@@ -13,7 +13,7 @@ from infermesh.worker.models import HeldModel
 from infermesh.worker.serving import Serving
 from infermesh.worker.streams import GatewayStream
 from tests.unit.worker.engine_fakes import FakeEngine, decoupled_version, soon
-from tests.unit.worker.worker_fakes import Clock, held, request_of, values_of
+from tests.unit.worker.worker_fakes import Clock, held, request_of, said, values_of
 
 
 class Setting:
@@ -26,14 +26,14 @@ class Setting:
         self.engine = FakeEngine(slots)
         self.model.attach(self.engine)
         self.stream = GatewayStream(self.serving, self.clock, NoOpTracer(), lambda: 1)
-        self.stream.bundle()
+        said(self.stream)
 
     async def begin(self, *numbers: int, **fields: object) -> None:
         self.stream.take(pb.WorkBundle(items=[item(number, **fields) for number in numbers]))
         await soon()
 
     def results(self) -> list[pb.ResultItem]:
-        bundle = self.stream.bundle()
+        bundle = said(self.stream)
         return [] if bundle is None else list(bundle.results)
 
 

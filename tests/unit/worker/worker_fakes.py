@@ -9,13 +9,15 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from infermesh.errors import WorkerLost
+from infermesh.mesh.parcel import pieces
 from infermesh.oip.v2 import grpc_service_pb2 as oip
-from infermesh.v1 import model_pb2
+from infermesh.v1 import model_pb2, worker_service_pb2
 from infermesh.worker.calls import Call
 from infermesh.worker.frames import Buffer, Output
 from infermesh.worker.measures import Measures
 from infermesh.worker.models import HeldModel
 from infermesh.worker.runner import LoadReport, RunResult
+from infermesh.worker.streams import GatewayStream
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -123,6 +125,12 @@ def call_of(
     answer: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
     request = model.codec.read(request_of(rows, value, **fields))
     return Call(request, answer.set_result, None, False, request.rows, request.group, now, deadline), answer
+
+
+def said(stream: GatewayStream) -> worker_service_pb2.ResultBundle | None:
+    """Returns what a stream sends next, as the gateway reads it; None if that is nothing."""
+    parcel = stream.parcel()
+    return None if parcel is None else worker_service_pb2.ResultBundle.FromString(b"".join(pieces(parcel)))
 
 
 async def turns(count: int = 5) -> None:

@@ -10,8 +10,9 @@ from typing import Final, cast
 import hpack
 
 from infermesh.mesh.http2 import frames
-from infermesh.mesh.http2.frames import Bytes, Code, ConnectionFault, Frame, Kind, Setting, Splitter
+from infermesh.mesh.http2.frames import Code, ConnectionFault, Frame, Kind, Setting, Splitter
 from infermesh.mesh.http2.stream import Fields, Stream
+from infermesh.mesh.wire import Bytes
 
 _FEW: Final = 2**30
 """Bytes received until the other end is told to go on."""

@@ -6,6 +6,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from infermesh.errors import MeshError
+from infermesh.mesh.wire import Bytes
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 WINDOW: Final = 2**31 - 1
@@ -23,8 +24,6 @@ _HEAD: Final = struct.Struct(">BHBBI")
 _BULKY: Final = 64 << 10
 _LONGEST: Final = 64 << 10
 """Bytes of a frame that is not DATA, or of one with padding, that are waited for."""
-
-Bytes = bytes | memoryview
 
 
 class Kind(IntEnum):

@@ -8,8 +8,9 @@ from typing import Any, Final, Protocol
 
 from infermesh.errors import MeshError
 from infermesh.mesh.http2 import frames
-from infermesh.mesh.http2.frames import Bytes, Code, Kind
+from infermesh.mesh.http2.frames import Code, Kind
 from infermesh.mesh.messages import HEADER, Decoder
+from infermesh.mesh.wire import Bytes
 
 Field = tuple[bytes, bytes]
 Fields = Mapping[bytes, bytes]
