@@ -10,6 +10,7 @@ import pytest
 
 from infermesh.client import Client
 from infermesh.oip.v2 import grpc_service_pb2 as oip
+from infermesh.testing import LocalMesh, MeshOptions
 from tests.mesh.models import SIGNATURE, WIDTH, python_file
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
@@ -17,14 +18,15 @@ SLOW = 6.0  # seconds that the model takes
 LARGE = 200_000  # bytes that do not come in one piece
 
 
-@pytest.fixture
-def slow(make_mesh, tmp_path):
-    mesh = make_mesh(workers=1, flags={"worker": ["--allow-python"]})
-    with Client(mesh.gateway) as client:
-        path = python_file(tmp_path, 2, SLOW)
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("slow")
+    options = MeshOptions(workers=1, device="cpu", flags={"worker": ["--allow-python"]})
+    with LocalMesh(folder / "home", options) as mesh, Client(mesh.gateway) as client:
+        path = python_file(folder, 2, SLOW)
         client.push("slow", path, backend="python", signature=SIGNATURE, max_batch_size=100_000)
         client.deploy("slow", version=1)
-    return mesh
+        yield mesh
 
 
 def cancelled(mesh):
@@ -37,6 +39,7 @@ def cancelled(mesh):
 
 async def leave(mesh, rows):
     """Makes a call and goes away within it."""
+    before = cancelled(mesh)
     row = np.ones((rows, WIDTH), np.float32)
     request = oip.ModelInferRequest(model_name="slow", raw_input_contents=[row.tobytes()])
     request.inputs.add(name="x", datatype="FP32", shape=row.shape)
@@ -46,7 +49,7 @@ async def leave(mesh, rows):
         call.cancel()
         # the connection stays: only the call is gone
         async with asyncio.timeout(SLOW / 2):
-            while not await asyncio.to_thread(cancelled, mesh):  # noqa: ASYNC110
+            while await asyncio.to_thread(cancelled, mesh) == before:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
 
 

@@ -364,7 +364,7 @@ GATEWAY: Final = (
         "mesh/parcel.py",
         "body, large[place] = _without_payload",
         "body, large[len(large)] = _without_payload",
-        ("tests/unit/mesh/test_parcel.py",),
+        ("tests/unit/mesh/test_parcel.py::test_each_payload_is_that_of_its_item",),
         "a large answer goes to the call of another item",
     ),
     Mutant(

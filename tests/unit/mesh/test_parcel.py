@@ -66,6 +66,17 @@ def test_damaged_bytes_are_read_or_refused_as_protobuf_does(bundle, data):
     assert whole(rest, large) == type(bundle).FromString(bytes(sent))
 
 
+def test_each_payload_is_that_of_its_item():
+    sizes = (LARGE, 1, 0, LARGE + 1)
+    sent = WorkBundle(items=[WorkItem(id=n, payload=bytes([n]) * size) for n, size in enumerate(sizes)])
+    rest, large = read(sent.SerializeToString(), WorkBundle)
+    assert {place: bytes(payload) for place, payload in large.items()} == {
+        0: sent.items[0].payload,
+        3: sent.items[3].payload,
+    }
+    assert [item.payload for item in rest.items] == [b"", b"\1", b"", b""]
+
+
 def test_large_payloads_are_not_copied():
     payload = bytes(range(256)) * 512
     sent = pieces(Parcel(WorkBundle(items=[WorkItem(id=1)]), {0: payload}))
