@@ -19,7 +19,7 @@ GATEWAY: Final = (
     ),
     Mutant(
         "deadline-not-passed-on",
-        "gateway/ledger.py",
+        "gateway/items.py",
         "item.timeout_us = max(1, int((call.deadline - now) * 1e6))",
         "item.timeout_us = 0",
         (f"{_U}test_core_dispatch.py::test_an_idle_mesh_gets_a_call_at_once_and_in_one_piece",),
@@ -358,6 +358,15 @@ GATEWAY: Final = (
         "            room = max(room, 1)\n",
         ("tests/unit/mesh/test_http2_stream.py::test_more_than_the_connection_may_take_waits_too",),
         "more is sent than the other end has room for",
+    ),
+    Mutant(
+        "stop-forgotten",
+        "gateway/upstream.py",
+        "if ours is not None and ours.cancelling():",
+        "if False:",
+        (f"{_U}test_core_dispatch.py::test_stopping_ends_though_a_worker_leaves_at_that_moment",),
+        "a gateway never stops if a worker leaves it at that moment",
+        slow=True,
     ),
     Mutant(
         "payloads-swapped",

@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
-from google.protobuf.message import DecodeError
 
-from infermesh.errors import Internal, MeshError
+from infermesh.errors import MeshError
+from infermesh.gateway import items
 from infermesh.gateway.pacing import Pacing
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.targets import Lane, TargetState
-from infermesh.mesh.parcel import LARGE, NONE, Large, Parcel
-from infermesh.mesh.status import from_status
+from infermesh.mesh.parcel import NONE, Large, Parcel
 from infermesh.mesh.wire import Bytes
 from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, Suspicion, TargetLoad, WorkBundle, WorkItem
 
@@ -141,9 +140,8 @@ class Ledger:
         bundle, large = WorkBundle(), dict[int, Bytes]()
         if self._probe:
             bundle.probe, self._probe = self._probe, 0
-        add = bundle.items.add
         for number in self._cancels:
-            add(id=number, kind=WorkItem.CANCEL)
+            bundle.items.add(id=number, kind=WorkItem.CANCEL)
         self._cancels.clear()
         now = asyncio.get_running_loop().time()
         size, taken = 0, 0
@@ -152,14 +150,8 @@ class Ledger:
             lane = pending.lane
             if lane is None or pending.sent or self._in_flight.get(pending.id) is not pending:
                 continue  # withdrawn before it left, or put on its way a second time since
-            payload, item = pending.call.payload, add()
-            fill(item, pending, now)
-            if len(payload) < LARGE:
-                item.payload = payload
-            else:
-                large[len(bundle.items) - 1] = payload
+            size += items.add(bundle, large, pending, now)
             lane.holding = pending.kind == WorkItem.INFER or lane.holding
-            size += len(payload)
             if size >= self._bundle_bytes:
                 break
         del self._outbox[:taken]
@@ -184,7 +176,7 @@ class Ledger:
         for load in bundle.loads:
             self._take_load(load, freed)
         for pending, item in returned:
-            self._sink.returned(pending, self._worker, error_of(item), item.not_started)
+            self._sink.returned(pending, self._worker, items.error_of(item), item.not_started)
         for target in freed:
             self._sink.freed(target)
 
@@ -294,32 +286,3 @@ class Ledger:
         for pending in left.values():
             pending.lane = None
         return list(left.values())
-
-
-def error_of(item: ResultItem) -> MeshError:
-    """Returns the error in a result; Internal if what the worker sent can't be read."""
-    try:
-        return from_status(item.error)
-    except DecodeError:
-        return Internal(f"a worker sent an error that can't be read (code {item.error.code})")
-
-
-def fill(item: WorkItem, pending: Pending, now: float) -> None:
-    """Writes a call into a new item, without its payload. Absent are not written: setting a field has a price."""
-    call = pending.call
-    pending.sent = True
-    pending.attempts += 1
-    item.id = pending.id
-    item.kind = pending.kind
-    item.target = pending.lane.target if pending.lane is not None else ""
-    if pending.alone:
-        item.alone = True
-    if call.deadline is not None:
-        item.timeout_us = max(1, int((call.deadline - now) * 1e6))
-    if call.priority:
-        item.priority = call.priority
-    if pending.trace is not None:
-        item.traceparent, item.tracestate = pending.trace
-    elif call.traceparent:
-        item.traceparent = call.traceparent
-        item.tracestate = call.tracestate

@@ -113,6 +113,9 @@ class Link:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+        ours = asyncio.current_task()
+        if ours is not None and ours.cancelling():  # a group that has an error of its own forgets (before Python 3.13)
+            raise asyncio.CancelledError
         return error
 
     async def _read(self, stream: ServeStream) -> None:

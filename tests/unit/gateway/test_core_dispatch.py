@@ -426,10 +426,33 @@ def test_a_draining_worker_gets_nothing_new_and_finishes_what_it_has() -> None:
             a.drain()
             before = len(a.received)
 
-            answers = await outcomes(calls)
+            async with asyncio.timeout(3):
+                answers = await outcomes(calls)
 
             assert all(isinstance(answer, bytes) for answer in answers)
             assert len(a.received) == before
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("turns", range(12))
+@pytest.mark.parametrize("how", ["killed", "drained", "drained without calls"])
+def test_stopping_ends_though_a_worker_leaves_at_that_moment(how: str, turns: int) -> None:
+    async def scenario() -> None:
+        a = SimWorker("a", {TARGET: 2}, seconds=0.1)
+        async with SimMesh(a) as mesh:
+            await mesh.route(deployed({"1": [a]}))
+            calls = [] if how == "drained without calls" else [mesh.infer()]
+            await settle()
+            if how == "killed":
+                a.kill()
+            else:
+                a.drain()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(30):
+                await mesh.core.stop()
+            await outcomes(calls)
 
     run(scenario())
 
