@@ -364,9 +364,8 @@ GATEWAY: Final = (
         "gateway/upstream.py",
         "if ours is not None and ours.cancelling():",
         "if False:",
-        (f"{_U}test_core_dispatch.py::test_stopping_ends_though_a_worker_leaves_at_that_moment",),
+        (f"{_U}test_core_dispatch.py::test_stopping_ends_though_a_worker_leaves_at_that_moment[killed-0]",),
         "a gateway never stops if a worker leaves it at that moment",
-        slow=True,
     ),
     Mutant(
         "payloads-swapped",

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from infermesh.errors import DeadlineExceeded, NotFound, NotReady, Overloaded
+from infermesh.errors import DeadlineExceeded, MeshError, NotFound, NotReady, Overloaded
 from infermesh.gateway.admission import Limits
 from infermesh.gateway.calls import Call
 from tests.unit.gateway.simulation import SimMesh, SimWorker, deployed, outcomes, settle, snapshot
@@ -440,19 +440,20 @@ def test_a_draining_worker_gets_nothing_new_and_finishes_what_it_has() -> None:
 def test_stopping_ends_though_a_worker_leaves_at_that_moment(how: str, turns: int) -> None:
     async def scenario() -> None:
         a = SimWorker("a", {TARGET: 2}, seconds=0.1)
-        async with SimMesh(a) as mesh:
-            await mesh.route(deployed({"1": [a]}))
-            calls = [] if how == "drained without calls" else [mesh.infer()]
-            await settle()
-            if how == "killed":
-                a.kill()
-            else:
-                a.drain()
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            async with asyncio.timeout(30):
-                await mesh.core.stop()
-            await outcomes(calls)
+        mesh = SimMesh(a)
+        await mesh.core.start()
+        await mesh.route(deployed({"1": [a]}))
+        calls = [] if how == "drained without calls" else [mesh.infer()]
+        await settle()
+        if how == "killed":
+            a.kill()
+        else:
+            a.drain()
+        await settle(turns)
+        stopping = asyncio.create_task(mesh.core.stop())
+        await asyncio.wait([stopping], timeout=30)
+        assert stopping.done()
+        assert all(isinstance(outcome, MeshError) for outcome in await outcomes(calls))
 
     run(scenario())
 
