@@ -360,14 +360,6 @@ GATEWAY: Final = (
         "more is sent than the other end has room for",
     ),
     Mutant(
-        "stop-forgotten",
-        "gateway/upstream.py",
-        "if ours is not None and ours.cancelling():",
-        "if False:",
-        (f"{_U}test_core_dispatch.py::test_stopping_ends_though_a_worker_leaves_at_that_moment[killed-0]",),
-        "a gateway never stops if a worker leaves it at that moment",
-    ),
-    Mutant(
         "payloads-swapped",
         "mesh/parcel.py",
         "body, large[place] = _without_payload",

@@ -4,7 +4,7 @@ from google.protobuf.message import DecodeError
 
 from infermesh.errors import Internal, MeshError
 from infermesh.gateway.pending import Pending
-from infermesh.mesh.parcel import LARGE
+from infermesh.mesh import parcel
 from infermesh.mesh.status import from_status
 from infermesh.mesh.wire import Bytes
 from infermesh.v1.worker_service_pb2 import ResultItem, WorkBundle, WorkItem
@@ -19,18 +19,14 @@ def error_of(item: ResultItem) -> MeshError:
 
 
 def add(bundle: WorkBundle, large: dict[int, Bytes], pending: Pending, now: float) -> int:
-    """Adds a call that leaves now, its payload to `large` if it is so, and returns the bytes of that."""
-    payload, item = pending.call.payload, bundle.items.add()
-    _fill(item, pending, now)
-    if len(payload) < LARGE:
-        item.payload = payload
-    else:
-        large[len(bundle.items) - 1] = payload
+    """Adds a call that leaves now, and returns the bytes of its payload, which is put into `large` if it is so."""
+    payload = pending.call.payload
+    _fill(parcel.add(bundle.items, large, payload), pending, now)
     return len(payload)
 
 
 def _fill(item: WorkItem, pending: Pending, now: float) -> None:
-    """Writes a call into a new item, without its payload. Absent are not written: setting a field has a price."""
+    """Writes a call into a new item, but for its payload. What is absent is not written: to set a field has a price."""
     call = pending.call
     pending.sent = True
     pending.attempts += 1

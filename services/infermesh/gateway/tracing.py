@@ -18,7 +18,7 @@ class Tracing:
     def begin(self, pending: Pending) -> None:
         """Begins the span of a call that has a trace context, if it is sampled; the worker's span will be its child."""
         call = pending.call
-        if not self.enabled or not sampled(call.traceparent):
+        if not sampled(call.traceparent):
             return
         context = extract(call.traceparent, call.tracestate)
         if context is None:

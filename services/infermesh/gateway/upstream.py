@@ -93,30 +93,27 @@ class Link:
     async def _serve(self, stream: ServeStream) -> MeshError:
         """Carries calls until the stream ends or is not needed any more, and returns why."""
         over = self._over = asyncio.get_running_loop().create_future()
-        error: MeshError = WorkerLost("the worker is not used any more")
+        # no group: one that has an error of its own forgets that it was cancelled (before Python 3.13)
+        tasks = [
+            asyncio.ensure_future(each) for each in (self._read(stream), self._liveness.watch(), self._idle.wait())
+        ]
         try:
-            async with asyncio.TaskGroup() as tasks:
-                reader = tasks.create_task(self._read(stream))
-                others = [tasks.create_task(self._idle.wait()), tasks.create_task(self._liveness.watch())]
-                await asyncio.wait((reader, others[0], over), return_when=asyncio.FIRST_COMPLETED)
-                for task in (reader, *others):
-                    task.cancel()
-                if over.done():
-                    raise over.result()
-        except* WorkerLost as group:
-            error = _first(group)
-        except* Exception:
-            # a fault of ours or nonsense from the worker: other workers' streams must not suffer
-            log.exception("stream failed", worker=self.key.id, address=self.key.address)
-            error = WorkerLost(f"the stream to the worker at {self.key.address} failed")
+            await asyncio.wait((over, *tasks), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
-        ours = asyncio.current_task()
-        if ours is not None and ours.cancelling():  # a group that has an error of its own forgets (before Python 3.13)
-            raise asyncio.CancelledError
-        return error
+        errors = [error for error in (over.result() if over.done() else None, *ended) if isinstance(error, Exception)]
+        fault = next((error for error in errors if not isinstance(error, WorkerLost)), None)
+        if fault is not None:
+            # a fault of ours or nonsense from the worker: other workers' streams must not suffer
+            log.error("stream failed", worker=self.key.id, address=self.key.address, exc_info=fault)
+            return WorkerLost(f"the stream to the worker at {self.key.address} failed")
+        lost = WorkerLost("the worker is not used any more")
+        return next((error for error in errors if isinstance(error, WorkerLost)), lost)
 
     async def _read(self, stream: ServeStream) -> None:
         """Raises why the stream has ended."""
@@ -155,8 +152,3 @@ class Link:
             self._greeted = True
             return Parcel(WorkBundle(gateway=self._gateway))
         return self.calls.take() if self.calls.to_write() else None
-
-
-def _first(group: BaseExceptionGroup[WorkerLost]) -> WorkerLost:
-    found = group.exceptions[0]
-    return found if isinstance(found, WorkerLost) else _first(found)

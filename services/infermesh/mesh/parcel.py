@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Generic, NamedTuple, TypeVar
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import Message
 
 from infermesh.mesh.wire import Bytes, fields, varint
-from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle
+from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, WorkBundle, WorkItem
 
 LARGE: Final = 32 << 10
 """Bytes from which a payload travels beside its bundle: below, copying it is cheaper than handling it."""
 
 B = TypeVar("B", WorkBundle, ResultBundle)
+Item = TypeVar("Item", WorkItem, ResultItem)
 Large = Mapping[int, Bytes]
 """Payloads by the place of their item in a bundle; the item's own payload is empty."""
 NONE: Final[Large] = MappingProxyType({})
@@ -30,6 +32,16 @@ class Parcel(NamedTuple, Generic[B]):
 
     bundle: B
     large: Large = NONE
+
+
+def add(items: RepeatedCompositeFieldContainer[Item], large: dict[int, Bytes], payload: bytes) -> Item:
+    """Returns a new item of a bundle, whose payload is in it or, if it is large, in `large`."""
+    item = items.add()
+    if len(payload) < LARGE:
+        item.payload = payload
+    else:
+        large[len(items) - 1] = payload
+    return item
 
 
 def pieces(parcel: Parcel[B]) -> list[Bytes]:

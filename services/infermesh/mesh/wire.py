@@ -7,7 +7,7 @@ from google.protobuf.message import DecodeError
 
 Bytes = bytes | memoryview
 
-DELIMITED: Final = 2
+_DELIMITED: Final = 2
 _VARINT: Final = 0
 _FIXED: Final = {1: 8, 5: 4}  # bytes of the wire types that always have as many
 
@@ -15,7 +15,7 @@ _FIXED: Final = {1: 8, 5: 4}  # bytes of the wire types that always have as many
 class Field(NamedTuple):
     """A field of a serialised message: its tag, and where the field, its value and what follows begin.
 
-    The value of a field of type DELIMITED is what its length counts.
+    The value of a field with a length is what that counts.
     """
 
     tag: int
@@ -43,7 +43,7 @@ def fields(message: Bytes) -> Iterator[Field]:
         begin = at
         tag, at = _read_varint(message, at)
         kind, value = tag & 7, at
-        if kind == DELIMITED:
+        if kind == _DELIMITED:
             length, value = _read_varint(message, at)
             at = value + length
         elif kind == _VARINT:

@@ -57,10 +57,12 @@ class Writer(Generic[M]):
 
     def _written(self, writing: "asyncio.Future[None]") -> None:
         self._writing = None
-        if writing.cancelled():
+        try:
+            writing.result()
+        except asyncio.CancelledError:
             self._closed = True
-        elif (error := writing.exception()) is not None:
-            self._fail(error if isinstance(error, Exception) else RuntimeError(str(error)))
+        except Exception as error:
+            self._fail(error)
         else:
             self.flush()
 

@@ -85,7 +85,6 @@ class SimulatedWorker:
         """Takes a gateway's stream; `send` carries bundles back to it, and never makes wait."""
         stream = GatewayStream(self._serving, self._clock, NoOpTracer(), lambda: len(self._streams))
         self._streams[stream] = None
-
         stream.open(send)
         return Connection(stream, partial(self._leave, stream))
 

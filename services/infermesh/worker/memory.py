@@ -1,4 +1,4 @@
-"""What a process takes of the machine's memory. Used inside runners and by the device room of the worker."""
+"""What a process takes of the machine's memory. Used inside runners, once they have loaded."""
 
 import psutil
 

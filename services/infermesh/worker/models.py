@@ -170,12 +170,12 @@ class HeldModel:
             self._rows_per_call += 0.05 * (call.rows - self._rows_per_call)
             self._terms = None
         self._queue.add(call)
-        if not self._pump_due:
-            self._pump_soon()
+        self._pump_soon()
 
     def _pump_soon(self) -> None:
-        self._pump_due = True
-        self._loop.call_soon(self.begin)
+        if not self._pump_due:
+            self._pump_due = True
+            self._loop.call_soon(self.begin)
 
     def begin(self) -> None:
         """Plans what was submitted now, instead of at the end of this turn of the loop."""
@@ -186,7 +186,7 @@ class HeldModel:
         return (*self._waiting[0].order[:2], self._waiting[0].arrived) if self._waiting else (inf,)
 
     def _refusal(self) -> MeshError | None:
-        if not self._open or self._executor.runner is None:
+        if not self.ready:
             text = f"version '{self.target}' is not ready on this worker: try again"
             return self._away or NotReady(text, retry_after=1.0)
         if len(self._waiting) >= _MOST_QUEUED:

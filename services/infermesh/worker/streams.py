@@ -11,9 +11,9 @@ from math import inf
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
 from infermesh.errors import InvalidInput, NotReady, Overloaded, Unsupported
-from infermesh.mesh import status, telemetry
+from infermesh.mesh import parcel, status, telemetry
 from infermesh.mesh.clock import Clock
-from infermesh.mesh.parcel import LARGE, NONE, Large, Parcel
+from infermesh.mesh.parcel import NONE, Large, Parcel
 from infermesh.mesh.wire import Bytes
 from infermesh.mesh.writer import Writer
 from infermesh.v1 import worker_service_pb2 as pb
@@ -160,7 +160,8 @@ class GatewayStream:
     def _finished(self, call: Call) -> None:
         model, _ = self._calls.pop(call.tag)
         if call.error is None:
-            item = self._result(call.tag, call.response)
+            item = parcel.add(self._bundle.results, self._large, call.response)
+            item.id = call.tag
             item.final, item.queue_us, item.compute_us = True, call.queue_us, call.compute_us
         else:
             self._bundle.results.append(_failure(call.tag, call.error, call.not_started))
@@ -170,19 +171,8 @@ class GatewayStream:
         else:  # nothing to wait for that could leave with it
             self._writer.flush()
 
-    def _result(self, number: int, payload: bytes) -> pb.ResultItem:
-        """Returns a new result of a call in the next bundle."""
-        results = self._bundle.results
-        item = results.add()
-        item.id = number
-        if len(payload) < LARGE:
-            item.payload = payload
-        else:
-            self._large[len(results) - 1] = payload
-        return item
-
     def _emitted(self, call: Call, response: bytes) -> None:
-        self._result(call.tag, response)
+        parcel.add(self._bundle.results, self._large, response).id = call.tag
         self._unsent += len(response)
         if self._unsent > _UNSENT:
             self._cut(call)
@@ -222,10 +212,10 @@ class GatewayStream:
             self._writer.news()
 
     def _next(self) -> Parcel[pb.ResultBundle] | None:
-        parcel = self.parcel()
-        if parcel is None and self._ending and not self.busy and not self._ended.done():
+        made = self.parcel()
+        if made is None and self._ending and not self.busy and not self._ended.done():
             self._ended.set_result(None)
-        return parcel
+        return made
 
     def _fail(self, error: Exception) -> None:
         if not self._ended.done():

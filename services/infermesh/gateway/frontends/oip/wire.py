@@ -68,15 +68,9 @@ def scan(data: bytes) -> Head:
     if at > end:
         raise _malformed(data)
     # made as tuples are: a named one's own way costs as much as all the rest
-    return tuple.__new__(
-        Head,
-        (
-            _text("model_name", model),
-            _text("model_version", version) if version else "",
-            _text("id", request_id) if request_id else "",
-            parameters,
-        ),
-    )
+    number = _text("model_version", version) if version else ""
+    named = _text("id", request_id) if request_id else ""
+    return tuple.__new__(Head, (_text("model_name", model), number, named, parameters))
 
 
 def parameters_of(head: Head) -> Parameters:
