@@ -111,7 +111,7 @@ class Release:
         """Deletes one pod of a component, with its grace or by force, and waits until another has taken its place."""
         pods = self.settled(component)
         grace = ["--grace-period=0", "--force"] if force else []
-        self.kube("delete", "pod", names(pods)[0], *grace)
+        self.kube("delete", "pod", names(pods)[0], "--wait=false", *grace)
         self.settled(component, len(pods))
 
 

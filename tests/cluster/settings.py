@@ -20,8 +20,8 @@ class Settings:
     """Another tag of the same images, for an upgrade; empty upgrades only what stands in the values."""
     registry: str = ""
     """Registry of the images; empty means that they are on the nodes."""
-    rate: float = 250.0
-    """Calls per second of the two plain clients together: about half of what two cores can do beside starting pods."""
+    rate: float = 350.0
+    """Calls per second of the two plain clients together: about two thirds of what two cores do beside starting pods."""
     calls: int = 20_000
     """Calls that each test under load makes at least."""
     victim: str = ""

@@ -2,8 +2,8 @@
 
 LOAD (JSON) names the deployments and clients. A client `plain` is `grpc.aio` with everything at its defaults; `sdk`
 is the SDK's, told not to repeat anything. Calls come at a constant rate, whether earlier ones have been answered or
-not. SIGUSR1 turns the page of the books. SIGTERM ends the load: what is under way is still awaited, then the last line
-says `ended`.
+not. `stalled` is how long the clients themselves stood still at most, for which the mesh is not to blame. SIGUSR1
+turns the page of the books. SIGTERM ends the load: what is under way is still awaited, then the last line says `ended`.
 """
 
 import asyncio
@@ -190,16 +190,26 @@ class Ledger:
     def __init__(self, clients):
         self._clients = clients
         self._page = 0
+        self._stalled = 0.0
 
     def turn(self):
         self._page += 1
+        self._stalled = 0.0
         for client in self._clients:
             client.books.turn()
         self.tell()
 
     def tell(self, ended=False):
         books = {client.name: client.books.told(ended) for client in self._clients}
-        print(json.dumps(books | {"page": self._page, "ended": ended}), flush=True)
+        about = {"page": self._page, "stalled": round(self._stalled, 3), "ended": ended}
+        print(json.dumps(books | about), flush=True)
+
+    async def watch(self):
+        """Measures how late this process comes to its turns."""
+        while True:
+            due = time.monotonic() + TICK
+            await asyncio.sleep(TICK)
+            self._stalled = max(self._stalled, time.monotonic() - due)
 
 
 async def main():
@@ -211,10 +221,12 @@ async def main():
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, ledger.turn)
     async with asyncio.TaskGroup() as group:
+        watch = group.create_task(ledger.watch())
         running = [group.create_task(client.run(stop)) for client in clients]
         while not all(task.done() for task in running):
             ledger.tell()
             await asyncio.sleep(1)
+        watch.cancel()
     ledger.tell(ended=True)
 
 
