@@ -10,7 +10,7 @@ import pytest
 
 from infermesh.errors import WorkerLost
 from infermesh.gateway.streams import ServeStream, WireServeStream
-from infermesh.mesh.parcel import LARGE, Large, Parcel
+from infermesh.mesh.parcel import LARGE, Large, Parcel, whole
 from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, WorkBundle, WorkItem
 from tests.unit.gateway.hosting import hosted_worker, wired_worker
 from tests.unit.gateway.simulation import MemoryStream, SimWorker
@@ -36,7 +36,7 @@ class Wire:
 
     def _take(self, bundle: ResultBundle, large: Large) -> None:
         for place, payload in large.items():
-            bundle.results[place].payload = bytes(payload)
+            bundle.results[place].payload = bytes(whole(payload))
         self.bundles.put_nowait(bundle)
 
     async def read(self) -> ResultBundle:
@@ -106,12 +106,12 @@ async def test_large_payloads_travel_beside_their_items(wire: Wire) -> None:
     await wire.read()
     items = [WorkItem(id=n, kind=WorkItem.INFER, target=TARGET) for n in (1, 2, 3)]
     items[1].payload = b"small"
-    large = {0: bytes(range(256)) * (LARGE >> 7), 2: memoryview(bytes(LARGE) + b"2")}
-    wire.stream.write(Parcel(WorkBundle(items=items), large))
+    one, halves = bytes(range(256)) * (LARGE >> 7), (memoryview(bytes(LARGE)), b"2")
+    wire.stream.write(Parcel(WorkBundle(items=items), {0: (one,), 2: halves}))
 
     answers = {result.id: result.payload for result in await results(wire, 3)}
 
-    assert answers == {1: b"a|digits/1|" + large[0], 2: b"a|digits/1|small", 3: b"a|digits/1|" + bytes(large[2])}
+    assert answers == {1: b"a|digits/1|" + one, 2: b"a|digits/1|small", 3: b"a|digits/1|" + b"".join(halves)}
 
 
 async def test_a_streamed_item_has_several_results_and_the_last_is_final(wire: Wire) -> None:

@@ -23,6 +23,7 @@ from infermesh.gateway.stats import OK, TargetStats, now_seconds
 from infermesh.gateway.targets import TargetState
 from infermesh.gateway.tracing import Tracing
 from infermesh.gateway.unrouted import Unrouted
+from infermesh.mesh.wire import Bytes
 from infermesh.v1.worker_service_pb2 import Suspicion, WorkItem
 
 _PAUSE: Final = 0.05  # seconds before a call goes to a worker that has failed it, times the attempts
@@ -59,7 +60,7 @@ class Dispatcher:
         self._stopped = False
         self.unrouted = TargetStats("", "")
 
-    def infer(self, call: Call) -> asyncio.Future[bytes]:
+    def infer(self, call: Call) -> asyncio.Future[Bytes]:
         """Returns the future of a serialised `inference.ModelInferResponse`.
 
         Its exception is a MeshError. Cancelling the future cancels the call at the worker.

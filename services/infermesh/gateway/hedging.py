@@ -15,6 +15,7 @@ from infermesh.errors import MeshError
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.routes import TargetRoute
 from infermesh.gateway.targets import TargetState
+from infermesh.mesh.wire import Bytes
 
 _MOST_SAVED: Final = 100.0  # second copies that a quiet time saves up, for a stall that hits many calls at once
 _SAMPLE_EVERY: Final = 4  # calls
@@ -40,7 +41,7 @@ class Twin(Pending):
         """Never: there is the call itself."""
         return False
 
-    def answer(self, payload: bytes) -> None:
+    def answer(self, payload: Bytes) -> None:
         """Takes the response for the call, whose first copy is cancelled at its worker."""
         original = self._original
         self.set_result(b"")

@@ -6,7 +6,6 @@ from infermesh.errors import Internal, MeshError
 from infermesh.gateway.pending import Pending
 from infermesh.mesh import parcel
 from infermesh.mesh.status import from_status
-from infermesh.mesh.wire import Bytes
 from infermesh.v1.worker_service_pb2 import ResultItem, WorkBundle, WorkItem
 
 
@@ -18,7 +17,7 @@ def error_of(item: ResultItem) -> MeshError:
         return Internal(f"a worker sent an error that can't be read (code {item.error.code})")
 
 
-def add(bundle: WorkBundle, large: dict[int, Bytes], pending: Pending, now: float) -> int:
+def add(bundle: WorkBundle, large: dict[int, parcel.Pieces], pending: Pending, now: float) -> int:
     """Adds a call that leaves now, and returns the bytes of its payload, which is put into `large` if it is so."""
     payload = pending.call.payload
     _fill(parcel.add(bundle.items, large, payload), pending, now)

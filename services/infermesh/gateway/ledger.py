@@ -14,7 +14,7 @@ from infermesh.gateway import items
 from infermesh.gateway.pacing import Pacing
 from infermesh.gateway.pending import Pending
 from infermesh.gateway.targets import Lane, TargetState
-from infermesh.mesh.parcel import NONE, Large, Parcel
+from infermesh.mesh.parcel import NONE, Large, Parcel, Pieces, whole
 from infermesh.mesh.wire import Bytes
 from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, Suspicion, TargetLoad, WorkBundle, WorkItem
 
@@ -137,7 +137,7 @@ class Ledger:
 
     def take(self) -> Parcel[WorkBundle]:
         """Takes what is to be sent now, up to a size, cancels first: they make room for the rest."""
-        bundle, large = WorkBundle(), dict[int, Bytes]()
+        bundle, large = WorkBundle(), dict[int, Pieces]()
         if self._probe:
             bundle.probe, self._probe = self._probe, 0
         for number in self._cancels:
@@ -199,9 +199,8 @@ class Ledger:
             pending = in_flight.get(number)
             if pending is None:
                 continue  # withdrawn meanwhile
-            payload, final = item.payload, item.final
-            if place in large:
-                payload = bytes(large[place])
+            payload: Bytes = whole(large[place]) if place in large else item.payload
+            final = item.final
             if not payload and item.HasField("error"):
                 del in_flight[number]
                 returned.append((pending, item))

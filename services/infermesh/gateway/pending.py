@@ -11,6 +11,7 @@ from infermesh.gateway import admission
 from infermesh.gateway.calls import Call
 from infermesh.gateway.stats import OK
 from infermesh.mesh.status import code_of
+from infermesh.mesh.wire import Bytes
 from infermesh.v1.worker_service_pb2 import WorkItem
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Owner(Protocol):
         ...
 
 
-class Pending(asyncio.Future[bytes]):
+class Pending(asyncio.Future[Bytes]):
     """A unary call: a future that knows where its call is.
 
     One object instead of a future and a record, because there is one for every call. It is in at most one place:
@@ -83,13 +84,13 @@ class Pending(asyncio.Future[bytes]):
         """Tells whether the call may be sent again after a worker had begun it."""
         return True
 
-    def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
+    def deliver(self, payload: Bytes, final: bool, queue_us: int, compute_us: int) -> None:
         """Takes a response."""
         if not self.done():
             self.answer(payload)
             self.settle(queue_us, compute_us)
 
-    def answer(self, payload: bytes) -> None:
+    def answer(self, payload: Bytes) -> None:
         """Gives the response of a unary call that has not ended to whoever waits for it. `settle` follows, soon."""
         self.set_result(payload)
 
@@ -115,7 +116,7 @@ class Pending(asyncio.Future[bytes]):
 class Sink(Protocol):
     """Where the result of a call goes whose caller awaits no future. Neither method raises."""
 
-    def answer(self, payload: bytes, /) -> None:
+    def answer(self, payload: Bytes, /) -> None:
         """The call was answered."""
         ...
 
@@ -138,7 +139,7 @@ class DirectPending(Pending):
         """Puts a sink of `wrap`'s making in the place of the sink."""
         self._sink = wrap(self._sink)
 
-    def answer(self, payload: bytes) -> None:
+    def answer(self, payload: Bytes) -> None:
         """Gives the response to the sink."""
         self.set_result(b"")
         self._sink.answer(payload)
@@ -224,13 +225,13 @@ class PendingStream(Pending):
         """Tells whether no response has come yet."""
         return not self._begun
 
-    def deliver(self, payload: bytes, final: bool, queue_us: int, compute_us: int) -> None:
+    def deliver(self, payload: Bytes, final: bool, queue_us: int, compute_us: int) -> None:
         """Takes a response, or the empty end of the call."""
         if self.done():
             return
         self._begun = True
         if payload:
-            self._unread.append(payload)
+            self._unread.append(bytes(payload))  # a view would keep the whole bundle while it waits
             self._unread_bytes += len(payload) + _ITEM_OVERHEAD
         if final:
             self.set_result(b"")

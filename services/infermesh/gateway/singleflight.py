@@ -16,6 +16,7 @@ from infermesh.gateway.pending import DirectPending, Pending, Sink
 from infermesh.gateway.queueing import Tally
 from infermesh.gateway.targets import TargetState
 from infermesh.mesh.fingerprint import fingerprint
+from infermesh.mesh.wire import Bytes
 
 _ID: Final = 3  # of a ModelInferResponse
 
@@ -33,13 +34,13 @@ class Flight:
         self.followers = followers
         self.bytes = sum(len(follower.call.payload) for follower in followers)
 
-    def answer(self, response: bytes) -> None:
+    def answer(self, response: Bytes) -> None:
         """Gives everybody the leader's response, under his own id."""
         said = scan(self.leader.call.payload).id
         for follower in self.followers:
             own = scan(follower.call.payload).id
             # of a field that comes twice the last one counts
-            payload = response if own == said else response + field(_ID, own.encode())
+            payload = response if own == said else b"".join((response, field(_ID, own.encode())))
             follower.deliver(payload, True, 0, 0)
 
     def fail(self, error: MeshError) -> None:
@@ -91,7 +92,7 @@ class SingleFlight:
             leader.tap(lambda sink: Tap(sink, partial(self._answered, flight), partial(self._failed, flight)))
         leader.add_done_callback(partial(self._ended, flight))
 
-    def _ended(self, flight: Flight, call: "asyncio.Future[bytes]") -> None:
+    def _ended(self, flight: Flight, call: "asyncio.Future[Bytes]") -> None:
         """The leader's future has ended; a direct call has told its result before."""
         if call.cancelled():
             if self._land(flight):
@@ -101,7 +102,7 @@ class SingleFlight:
         else:
             self._answered(flight, call.result())
 
-    def _answered(self, flight: Flight, response: bytes) -> None:
+    def _answered(self, flight: Flight, response: Bytes) -> None:
         if self._land(flight):
             flight.answer(response)
 
@@ -131,12 +132,12 @@ class SingleFlight:
 class Tap:
     """Tells a call's result to its own sink and to another."""
 
-    def __init__(self, own: Sink, answered: Callable[[bytes], None], failed: Callable[[MeshError], None]) -> None:
+    def __init__(self, own: Sink, answered: Callable[[Bytes], None], failed: Callable[[MeshError], None]) -> None:
         self._own = own
         self._answered = answered
         self._failed = failed
 
-    def answer(self, payload: bytes, /) -> None:
+    def answer(self, payload: Bytes, /) -> None:
         """The call was answered."""
         self._own.answer(payload)
         self._answered(payload)

@@ -19,7 +19,9 @@ LARGE: Final = 32 << 10
 
 B = TypeVar("B", WorkBundle, ResultBundle)
 Item = TypeVar("Item", WorkItem, ResultItem)
-Large = Mapping[int, Bytes]
+Pieces = tuple[Bytes, ...]
+"""A payload in pieces that follow one another."""
+Large = Mapping[int, Pieces]
 """Payloads by the place of their item in a bundle; the item's own payload is empty."""
 NONE: Final[Large] = MappingProxyType({})
 
@@ -34,14 +36,23 @@ class Parcel(NamedTuple, Generic[B]):
     large: Large = NONE
 
 
-def add(items: RepeatedCompositeFieldContainer[Item], large: dict[int, Bytes], payload: bytes) -> Item:
-    """Returns a new item of a bundle, whose payload is in it or, if it is large, in `large`."""
+def add(items: RepeatedCompositeFieldContainer[Item], large: dict[int, Pieces], payload: bytes | Pieces) -> Item:
+    """Returns a new item of a bundle, whose payload is in it or, if it is large or in pieces, in `large`."""
     item = items.add()
-    if len(payload) < LARGE:
+    if isinstance(payload, tuple):
+        large[len(items) - 1] = payload
+    elif len(payload) < LARGE:
         item.payload = payload
     else:
-        large[len(items) - 1] = payload
+        large[len(items) - 1] = (payload,)
     return item
+
+
+def whole(payload: bytes | Pieces) -> Bytes:
+    """Returns a payload in one piece: a copy only if there are several."""
+    if not isinstance(payload, tuple):
+        return payload
+    return payload[0] if len(payload) == 1 else b"".join(payload)
 
 
 def pieces(parcel: Parcel[B]) -> list[Bytes]:
@@ -55,12 +66,11 @@ def pieces(parcel: Parcel[B]) -> list[Bytes]:
     out: list[Bytes] = [rest.SerializeToString()]
     tag = _PAYLOADS[type(bundle)]
     for place, item in enumerate(bundle.items if isinstance(bundle, WorkBundle) else bundle.results):
-        body, payload = item.SerializeToString(), large.get(place)
-        if payload is None:
-            out.append(_head(_ITEM, len(body)) + body)
-        else:
-            head = _head(tag, len(payload))
-            out += (_head(_ITEM, len(body) + len(head) + len(payload)) + body + head, payload)
+        payload: Pieces = large.get(place, ())
+        size = sum(map(len, payload))
+        body = item.SerializeToString() + (_head(tag, size) if payload else b"")
+        out.append(_head(_ITEM, len(body) + size) + body)
+        out.extend(payload)
     return out
 
 
@@ -71,11 +81,12 @@ def read(data: bytes, kind: type[B]) -> tuple[B, Large]:
     view, tag = memoryview(data), _PAYLOADS[kind]
     rest: list[Bytes] = []
     body: list[memoryview]
-    large: dict[int, Bytes] = {}
+    large: dict[int, Pieces] = {}
     place = 0
     for field in fields(view):
         if field.tag == _ITEM and field.end - field.value >= LARGE:
-            body, large[place] = _without_payload(view[field.value : field.end], tag)
+            body, payload = _without_payload(view[field.value : field.end], tag)
+            large[place] = (payload,)
             rest += (_head(_ITEM, sum(map(len, body))), *body)
         else:
             rest.append(view[field.begin : field.end])

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from infermesh.errors import DeadlineExceeded, Overloaded
 from infermesh.gateway.calls import Call
 from infermesh.gateway.core import Core
-from infermesh.mesh.wire import varint
+from infermesh.mesh.wire import Bytes, varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.simulation.arrivals import Request
 from infermesh.simulation.device import NUMBER_BYTES
@@ -114,7 +114,7 @@ class Load:
             self._heads[request.model, request.rows] = head
         return head + number.to_bytes(NUMBER_BYTES, "little") * request.rows
 
-    def _ended(self, number: int, future: "asyncio.Future[bytes]") -> None:
+    def _ended(self, number: int, future: "asyncio.Future[Bytes]") -> None:
         error, now = future.exception(), self._loop.time()
         if error is None:
             self._record.answered(number, now, int.from_bytes(future.result()[-NUMBER_BYTES:], "little"))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infermesh.errors import DeadlineExceeded
+from infermesh.mesh.parcel import Pieces
 from infermesh.mesh.wire import Bytes
 from infermesh.worker.batcher import Order
 from infermesh.worker.oip_codec import Request
@@ -34,7 +35,7 @@ class Call:
     payload: Bytes = b""
     alone: bool = False
     # the result
-    response: bytes = b""
+    response: bytes | Pieces = b""
     error: BaseException | None = None
     not_started: bool = False
     queue_us: int = 0

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 
 from infermesh.datatypes import ITEM_SIZES, elements
 from infermesh.errors import BadTensor, InvalidInput
+from infermesh.mesh.parcel import LARGE, Pieces
 from infermesh.mesh.wire import Bytes, varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.v1 import model_pb2, tensor_pb2
@@ -161,23 +162,25 @@ class Codec:
         return self._head + _ID + varint(len(encoded)) + encoded
 
     def respond(
-        self, request: Request, outputs: Sequence[tuple[str, str, tuple[int, ...], bytes | memoryview]], final: bool
-    ) -> bytes:
+        self, request: Request, outputs: Sequence[tuple[str, str, tuple[int, ...], Bytes]], final: bool
+    ) -> bytes | Pieces:
         """Returns a serialised ModelInferResponse with outputs given as name, datatype, shape and raw bytes.
 
-        `final` marks the last response of a stream.
+        Large ones are not copied into it: then it comes in pieces. `final` marks the last response of a stream.
         """
-        parts: list[bytes | memoryview] = [self._head]
+        parts: list[Bytes] = [self._head]
         if request.id:
             encoded = request.id.encode()
             parts += (_ID, varint(len(encoded)), encoded)
         if final:
             parts.append(_FINAL)
-        raws: list[bytes | memoryview] = []
+        raws: list[Bytes] = []
+        large = False
         for name, datatype, shape, data in outputs:
             parts.append(self._headers.get((name, datatype, shape)) or self.header(name, datatype, shape))
             raws += (_RAW, varint(len(data)), data)
-        return b"".join(parts + raws)
+            large = large or len(data) >= LARGE
+        return (b"".join(parts), *raws) if large else b"".join(parts + raws)
 
     def header(self, name: str, datatype: str, shape: tuple[int, ...]) -> bytes:
         """Returns the field that describes an output; its raw bytes are another, see `raw_tag`."""

@@ -7,6 +7,7 @@ import numpy as np
 
 from infermesh.datatypes import ITEM_SIZES
 from infermesh.errors import Internal
+from infermesh.mesh.parcel import Pieces
 from infermesh.worker.calls import Call
 from infermesh.worker.classification import top_classes
 from infermesh.worker.contents import split_bytes
@@ -118,7 +119,7 @@ def _constant(value: bytes, count: int) -> "np.ndarray[Any, np.dtype[np.uint8]]"
     return np.broadcast_to(np.frombuffer(value, np.uint8), (count, len(value)))
 
 
-def respond(codec: Codec, call: Call, pieces: list[Piece]) -> bytes:
+def respond(codec: Codec, call: Call, pieces: list[Piece]) -> bytes | Pieces:
     """Returns the serialised response of a call: its wanted outputs in the wanted order."""
     wanted = call.request.wanted
     if wanted:

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from infermesh.errors import InvalidInput, NotReady, Overloaded, Unsupported
 from infermesh.mesh import parcel, status, telemetry
 from infermesh.mesh.clock import Clock
-from infermesh.mesh.parcel import NONE, Large, Parcel
+from infermesh.mesh.parcel import NONE, Large, Parcel, Pieces, whole
 from infermesh.mesh.wire import Bytes
 from infermesh.mesh.writer import Writer
 from infermesh.v1 import worker_service_pb2 as pb
@@ -35,7 +35,7 @@ class GatewayStream:
         self._traces = telemetry.records(tracer)
         self._calls: dict[int, tuple[HeldModel, Call]] = {}
         self._bundle = pb.ResultBundle()  # the next one; results are put in as they come, so that none is copied
-        self._large: dict[int, Bytes] = {}
+        self._large: dict[int, Pieces] = {}
         self._unsent = 0  # bytes of responses in it that are not the last of their calls
         self._stale: dict[str, None] = {model.target: None for model in serving}
         self._writer: Writer[Parcel[pb.ResultBundle]] | None = None
@@ -98,7 +98,7 @@ class GatewayStream:
                 self._cancel(item.id)
             else:
                 model = self._serving.get(item.target)
-                self._submit(item, model, large.get(place) or item.payload)
+                self._submit(item, model, whole(large[place]) if place in large else item.payload)
                 if model is not None:
                     models[model] = None
         for model in models:

@@ -18,7 +18,7 @@ from infermesh.gateway.calls import Call
 from infermesh.gateway.core import Core
 from infermesh.gateway.demand import Tell
 from infermesh.gateway.streams import Take
-from infermesh.mesh.parcel import NONE, Parcel, pieces
+from infermesh.mesh.parcel import Parcel, pieces, read
 from infermesh.mesh.status import to_status
 from infermesh.v1.deployment_pb2 import Batching, Hedging
 from infermesh.v1.scheduler_service_pb2 import (
@@ -221,7 +221,7 @@ class MemoryStream:
                 self._news.clear()
                 await self._news.wait()
             await asyncio.sleep(0)
-            take(self._bundles.popleft(), NONE)
+            take(*read(self._bundles.popleft().SerializeToString(), ResultBundle))
 
     def write(self, parcel: Parcel[WorkBundle]) -> "asyncio.Future[None] | None":
         session = self._session

@@ -7,6 +7,7 @@ import pytest
 
 from infermesh.errors import DeadlineExceeded, InvalidInput, NotReady, Overloaded
 from infermesh.gateway.admission import Limits
+from infermesh.mesh.parcel import LARGE
 from infermesh.oip.v2.grpc_service_pb2 import ModelInferRequest, ModelInferResponse
 from infermesh.v1.worker_service_pb2 import WorkItem
 from tests.unit.gateway.simulation import SimMesh, SimWorker, ask_directly, deployed, outcomes, settle
@@ -15,9 +16,9 @@ from tests.unit.gateway.virtual import run
 TARGET = "digits/1"
 
 
-def asks(number: int, caller: str) -> bytes:
+def asks(number: int, caller: str, size: int = 1) -> bytes:
     request = ModelInferRequest(model_name="digits", id=caller)
-    request.raw_input_contents.append(b"%d" % number)
+    request.raw_input_contents.append(b"%d" % number * size)
     return request.SerializeToString()
 
 
@@ -66,6 +67,19 @@ def test_a_hundred_equal_requests_run_once_and_each_caller_finds_its_own_id(ask:
             assert (stats.ok.count, stats.compute_us) == (100, 7)  # what one execution took is counted once
             assert mesh.core._directory.tally.bytes == 0
             assert mesh.core.dispatcher._flights._flights == {}
+
+    run(scenario())
+
+
+def test_a_large_answer_is_everybodys_too(ask: Ask) -> None:
+    async def scenario() -> None:
+        only = worker()
+        async with SimMesh(only) as mesh:
+            await sharing(mesh, only)
+            callers = ("one", "other")
+            found = await outcomes([ask(mesh, payload=asks(7, caller, LARGE)) for caller in callers])
+            assert [read(one) for one in found] == [(caller, b"77" * LARGE) for caller in callers]  # type: ignore[arg-type]
+            assert len(only.received) == 1
 
     run(scenario())
 

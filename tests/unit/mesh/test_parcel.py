@@ -5,7 +5,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infermesh.mesh.parcel import LARGE, Large, Parcel, pieces, read
+from infermesh.mesh.parcel import LARGE, Large, Parcel, pieces, read, whole
 from infermesh.v1.worker_service_pb2 import ResultBundle, ResultItem, TargetLoad, WorkBundle, WorkItem
 
 SIZES = st.sampled_from([0, 1, 100, LARGE - 1, LARGE, LARGE + 1, 3 * LARGE])
@@ -23,19 +23,20 @@ def items(bundle):
 
 
 def apart(bundle) -> Parcel:
-    """Returns a bundle as those send it who put large payloads aside."""
+    """Returns a bundle as those send it who put large payloads aside, in one piece or in two."""
     rest, large = type(bundle).FromString(bundle.SerializeToString()), {}
     for place, item in enumerate(items(rest)):
         if len(item.payload) >= LARGE:
-            large[place] = item.payload
+            middle = place % 2 * LARGE
+            large[place] = (item.payload[:middle], item.payload[middle:]) if middle else (item.payload,)
             item.ClearField("payload")
     return Parcel(rest, large)
 
 
-def whole(bundle, large: Large):
+def put_together(bundle, large: Large):
     for place, payload in large.items():
         assert not items(bundle)[place].payload
-        items(bundle)[place].payload = bytes(payload)
+        items(bundle)[place].payload = bytes(whole(payload))
     return bundle
 
 
@@ -49,7 +50,7 @@ def test_what_is_sent_in_pieces_is_the_plain_message(bundle):
 def test_what_is_read_around_the_payloads_is_the_plain_message(bundle):
     for data in (bundle.SerializeToString(), b"".join(pieces(apart(bundle)))):
         rest, large = read(data, type(bundle))
-        assert whole(rest, large) == bundle
+        assert put_together(rest, large) == bundle
 
 
 @given(BUNDLES, st.data())
@@ -63,14 +64,14 @@ def test_damaged_bytes_are_read_or_refused_as_protobuf_does(bundle, data):
         rest, large = read(bytes(sent), type(bundle))
     except DecodeError:
         return
-    assert whole(rest, large) == type(bundle).FromString(bytes(sent))
+    assert put_together(rest, large) == type(bundle).FromString(bytes(sent))
 
 
 def test_each_payload_is_that_of_its_item():
     sizes = (LARGE, 1, 0, LARGE + 1)
     sent = WorkBundle(items=[WorkItem(id=n, payload=bytes([n]) * size) for n, size in enumerate(sizes)])
     rest, large = read(sent.SerializeToString(), WorkBundle)
-    assert {place: bytes(payload) for place, payload in large.items()} == {
+    assert {place: whole(payload) for place, payload in large.items()} == {
         0: sent.items[0].payload,
         3: sent.items[3].payload,
     }
@@ -79,12 +80,12 @@ def test_each_payload_is_that_of_its_item():
 
 def test_large_payloads_are_not_copied():
     payload = bytes(range(256)) * 512
-    sent = pieces(Parcel(WorkBundle(items=[WorkItem(id=1)]), {0: payload}))
+    sent = pieces(Parcel(WorkBundle(items=[WorkItem(id=1)]), {0: (payload,)}))
     assert any(piece is payload for piece in sent)
     data = b"".join(sent)
     _, large = read(data, WorkBundle)
-    assert isinstance(large[0], memoryview)
-    assert large[0].obj is data
+    assert isinstance(large[0][0], memoryview)
+    assert large[0][0].obj is data
 
 
 def test_of_two_payloads_in_an_item_the_last_counts():
@@ -92,7 +93,7 @@ def test_of_two_payloads_in_an_item_the_last_counts():
     size = len(twice)
     head = bytes((0x0A, size & 127 | 128, size >> 7 & 127 | 128, size >> 14))
     bundle, large = read(head + twice, WorkBundle)
-    assert whole(bundle, large) == WorkBundle(items=[WorkItem(id=1, payload=b"last")])
+    assert put_together(bundle, large) == WorkBundle(items=[WorkItem(id=1, payload=b"last")])
 
 
 @pytest.mark.parametrize("kind", [WorkBundle, ResultBundle])

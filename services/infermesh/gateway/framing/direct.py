@@ -18,6 +18,7 @@ from infermesh.gateway.framing.inbound import Event, Receive, asked, watch
 from infermesh.gateway.framing.metadata import parse_timeout
 from infermesh.gateway.framing.methods import Method, Running
 from infermesh.gateway.framing.vigil import Vigil
+from infermesh.mesh.wire import Bytes
 
 # what every call of this kind is answered with: made once
 _START: Final[Event] = {
@@ -120,7 +121,7 @@ class Direct:
 
     # -- the answer ----------------------------------------------------------------------------------------------------
 
-    def answer(self, message: bytes) -> None:
+    def answer(self, message: Bytes) -> None:
         """Ends the call with its response. What `send` gives need not be awaited: only bodies that go on make wait."""
         self._end(frames.encode(message), OK_TRAILERS)
 

@@ -15,6 +15,7 @@ from infermesh.gateway.framing.inbound import Event, Inbound, Receive, watch
 from infermesh.gateway.framing.metadata import Header
 from infermesh.gateway.framing.methods import Context, Method, Pushing
 from infermesh.gateway.framing.outlet import Outlet
+from infermesh.mesh.wire import Bytes
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[Event], Awaitable[None]]
@@ -171,7 +172,7 @@ class Exchange:
         else:
             await self._reply(await result)
 
-    async def _reply(self, message: bytes) -> None:
+    async def _reply(self, message: Bytes) -> None:
         if self._ended_by is not None:  # the handler caught its own cancelling
             raise self._ended_by
         self._running = False  # from here on nothing may interrupt
@@ -220,7 +221,7 @@ class Exchange:
             headers.append((b"grpc-encoding", self._reply_encoding))
         return {**_START, "headers": headers}
 
-    def _frame(self, message: bytes) -> bytes:
+    def _frame(self, message: Bytes) -> bytes:
         encoding = self._reply_encoding if len(message) >= _WORTH_SQUEEZING else _IDENTITY
         return frames.encode(message, encoding)
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from infermesh.errors import TooLarge, Unsupported
 from infermesh.mesh.messages import HEADER, BadFrame
+from infermesh.mesh.wire import Bytes
 
 _WBITS: Final = {b"gzip": 31, b"deflate": 15}
 ACCEPTED: Final = b"identity, deflate, gzip"
@@ -29,7 +30,7 @@ class Limits:
     min_rate: float = 1024.0
 
 
-def encode(message: bytes, encoding: bytes = b"identity") -> bytes:
+def encode(message: Bytes, encoding: bytes = b"identity") -> bytes:
     """Returns the frame of a message; `encoding` other than identity compresses it."""
     if encoding != b"identity":
         squeezer = zlib.compressobj(level=1, wbits=_WBITS[encoding])

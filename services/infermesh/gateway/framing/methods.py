@@ -15,6 +15,7 @@ from infermesh.errors import InvalidInput
 from infermesh.gateway.framing import metadata
 from infermesh.gateway.framing.metadata import Header, Metadata
 from infermesh.gateway.framing.outlet import Outlet
+from infermesh.mesh.wire import Bytes
 
 Rq = TypeVar("Rq", bound=Message)
 Rs = TypeVar("Rs", bound=Message)
@@ -88,7 +89,7 @@ class Reply(Protocol):
     known: Mapping[bytes, bytes]
     deadline: float | None
 
-    def answer(self, message: bytes, /) -> None:
+    def answer(self, message: Bytes, /) -> None:
         """Ends the call with its response. Never raises."""
         ...
 

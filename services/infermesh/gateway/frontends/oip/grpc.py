@@ -16,6 +16,7 @@ from infermesh.gateway.frontends.oip.repository import Repository
 from infermesh.gateway.frontends.oip.statistics import Statistics
 from infermesh.gateway.frontends.oip.stream import InferStreams
 from infermesh.gateway.frontends.oip.wire import scan
+from infermesh.mesh.wire import Bytes
 from infermesh.oip.v2 import grpc_service_pb2 as pb
 
 _NO_TRACE: Final = ("", "")
@@ -65,7 +66,7 @@ class OipGrpcFrontend:
         """Returns nothing: `rest` has them."""
         return ()
 
-    def _infer(self, data: bytes, context: Context) -> Awaitable[bytes]:
+    def _infer(self, data: bytes, context: Context) -> Awaitable[Bytes]:
         known = context.known
         trace = ("", "")
         if b"traceparent" in known:

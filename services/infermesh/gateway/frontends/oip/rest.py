@@ -82,7 +82,7 @@ class OipRestFrontend:
         payload = message.SerializeToString()
         trace = (request.headers.get("traceparent", ""), request.headers.get("tracestate", ""))
         call = make_call(scan(payload), payload, asyncio.get_running_loop().time(), None, trace)
-        response = oip.ModelInferResponse.FromString(await self._dispatcher.infer(call))
+        response = oip.ModelInferResponse.FromString(bytes(await self._dispatcher.infer(call)))
         content, length = rest_codec.write(response, wish)
         if length is None:
             return Response(content, media_type="application/json")
