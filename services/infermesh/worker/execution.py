@@ -98,7 +98,7 @@ class Execution:
         try:
             for threads in choices:
                 self._backend.use_threads(threads)
-                budget = _WARMUP_SECONDS / len(choices)
+                budget = _WARMUP_SECONDS * min(2, len(choices)) / len(choices)  # a choice is worth some more time
                 times = warmup.measure(
                     lambda feed: self._infer(feed, self._outputs),
                     context.probe,

@@ -1,7 +1,7 @@
 """Warm-up: builds batches of a size and measures how long they take. Pure but for the clock; used inside runners."""
 
 from collections.abc import Callable, Mapping, Sequence
-from statistics import geometric_mean, median
+from statistics import median
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,8 @@ Feed = Mapping[str, Array]
 BatchTimes = tuple[tuple[int, float], ...]
 
 _REPEATS: Final = 7
+_NEXT: Final = 4
+"""Times as long as a size the next one takes: it has twice the rows, is run twice, and its first run does not count."""
 _ENOUGH: Final = 0.15
 """A thread more must save this share of the time to be worth its core."""
 
@@ -54,18 +56,21 @@ def measure(
 ) -> BatchTimes:
     """Returns rows and seconds of batches that grow until `max_batch_size` or until about `budget` seconds are used.
 
-    Raises what `run` raises.
+    Each size takes its share of what is left at most: large ones tell more than many repeats of small ones. Raises what
+    `run` raises.
     """
     end = clock() + budget
     times: list[tuple[int, float]] = []
-    for rows in batch_sizes(max_batch_size):
+    sizes = batch_sizes(max_batch_size)
+    for at, rows in enumerate(sizes):
         batch = tile(feed, rows) if max_batch_size else dict(feed)
+        share = clock() + (end - clock()) / (len(sizes) - at)
         first = _once(run, batch, clock)
         samples: list[float] = []
-        while len(samples) < _REPEATS and clock() < end:
+        while len(samples) < _REPEATS and clock() < (share if samples else end):
             samples.append(_once(run, batch, clock))
         times.append((rows, median(samples) if samples else first))
-        if clock() + 2 * times[-1][1] > end:
+        if clock() + _NEXT * times[-1][1] > end:
             break
     return tuple(times)
 
@@ -85,14 +90,15 @@ def thread_choices(threads: int) -> list[int]:
 
 
 def best_threads(measured: Sequence[tuple[int, BatchTimes]]) -> int:
-    """Returns the number of threads whose times are best over the sizes that all of them reached.
+    """Returns the number of threads whose time is best at the largest size that all of them reached.
 
-    `measured` is in ascending order of threads; more are taken only where they clearly pay.
+    Under load, which is when it matters, batches are at least as large. `measured` is in ascending order of threads;
+    more are taken only where they clearly pay.
     """
-    common = min(len(times) for _, times in measured)
-    scores = [(threads, geometric_mean([max(t, 1e-9) for _, t in times[:common]])) for threads, times in measured]
-    best, score = scores[0]
-    for threads, other in scores[1:]:
+    last = min(len(times) for _, times in measured) - 1
+    best, score = measured[0][0], measured[0][1][last][1]
+    for threads, times in measured[1:]:
+        other = times[last][1]
         if other < score * (1 - _ENOUGH):
             best, score = threads, other
     return best

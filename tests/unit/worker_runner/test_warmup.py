@@ -102,7 +102,7 @@ def test_thread_choices_double_up_to_the_limit() -> None:
 
 @pytest.mark.parametrize(
     ("two", "best"),
-    [((0.95, 0.95), 1), ((0.5, 0.5), 2), ((1.2, 0.95), 1), ((1.0, 0.4), 2)],
+    [((0.95, 0.95), 1), ((0.5, 0.5), 2), ((1.2, 0.95), 1), ((1.4, 0.6), 2)],
     ids=["hardly faster", "faster", "slower when small", "much faster when large"],
 )
 def test_threads_must_pay(two: tuple[float, float], best: int) -> None:
@@ -110,5 +110,14 @@ def test_threads_must_pay(two: tuple[float, float], best: int) -> None:
     assert warmup.best_threads([(1, one), (2, ((1, two[0]), (32, two[1])))]) == best
 
 
-def test_threads_are_compared_over_the_sizes_that_all_reached() -> None:
+def test_threads_are_compared_at_the_largest_size_that_all_reached() -> None:
     assert warmup.best_threads([(1, ((1, 1.0),)), (2, ((1, 0.5), (2, 50.0)))]) == 2
+
+
+def test_small_sizes_leave_time_for_large_ones() -> None:
+    machine = Machine(
+        0.005, 0.01
+    )  # an encoder: half a second would be gone with seven repeats of each of the first three
+    times = warmup.measure(machine.run, FEED, 64, 0.5, machine.clock)
+    assert times[-1][0] == 8
+    assert all(machine.rows.count(rows) >= 2 for rows, _ in times)  # the first run of a size does not count

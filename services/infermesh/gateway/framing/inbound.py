@@ -12,7 +12,7 @@ Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 
 _READ_AHEAD: Final = 64 << 10
-_LOOK_AGAIN: Final = 0.25  # seconds
+_LOOK_AGAIN: Final = (0.25, 1.0)  # seconds, at first and later: whoever has waited long is worth fewer questions
 _GATHERED: Final = 64 << 10
 """Missing bytes of a message above which the next chunk is given time to become a large one."""
 _GATHERING: Final = 0.001
@@ -166,7 +166,7 @@ def watch(receive: Receive, gone: Callable[[], None], over: Callable[[], bool]) 
     """Calls `gone` if the caller goes away, once the whole request is read and until the call is `over`.
 
     After the end of a request `receive()` gives an empty one at once while the caller is there, a disconnect if not: so
-    it is asked again and again.
+    it is asked again and again, after pauses that grow to a second.
     """
     _Watch(receive, gone, over).ask()
 
@@ -174,10 +174,11 @@ def watch(receive: Receive, gone: Callable[[], None], over: Callable[[], bool]) 
 class _Watch:
     """What `watch` does; an object, as functions that know each other would be left to the collector."""
 
-    __slots__ = ("_gone", "_over", "_receive")
+    __slots__ = ("_gone", "_over", "_pause", "_receive")
 
     def __init__(self, receive: Receive, gone: Callable[[], None], over: Callable[[], bool]) -> None:
         self._receive, self._gone, self._over = receive, gone, over
+        self._pause, _ = _LOOK_AGAIN
 
     def ask(self) -> None:
         if not self._over():
@@ -185,6 +186,7 @@ class _Watch:
 
     def _arrived(self, future: "asyncio.Future[Event]") -> None:
         if event_of(future)["type"] != "http.disconnect":
-            asyncio.get_running_loop().call_later(_LOOK_AGAIN, self.ask)
+            asyncio.get_running_loop().call_later(self._pause, self.ask)
+            self._pause = min(2 * self._pause, _LOOK_AGAIN[1])
         elif not self._over():
             self._gone()
