@@ -1,6 +1,6 @@
 """`python -m tests.mutants [NAME…]`: plants the faults, all or those named, and prints which the tests notice.
 
-Exit status 1 if one is not noticed, has lost its place, or the tests fail without any.
+Exit status 1 if one is not noticed, has lost its place, or the tests fail without any; 2 for a name that there isn't.
 """
 
 import sys
@@ -29,6 +29,10 @@ def _verdict(workshop: Workshop, mutant: Mutant) -> str:
 
 def main(names: list[str]) -> int:
     """Returns the exit status."""
+    known = {mutant.name for mutant in MUTANTS}
+    if unknown := [name for name in names if name not in known]:
+        print(f"no such fault: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        return 2
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     bad = 0
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder, Workshop(Path(folder)) as workshop:

@@ -239,7 +239,7 @@ GATEWAY: Final = (
     Mutant(
         "shared-answer-without-own-id",
         "gateway/singleflight.py",
-        "payload = response if own == said else response + field(_ID, own.encode())",
+        'payload = response if own == said else b"".join((response, field(_ID, own.encode())))',
         "payload = response",
         (f"{_U}test_core_singleflight.py::test_a_hundred_equal_requests_run_once_and_each_caller_finds_its_own_id",),
         "callers who share an execution get the id of another's request",
@@ -362,10 +362,18 @@ GATEWAY: Final = (
     Mutant(
         "payloads-swapped",
         "mesh/parcel.py",
-        "body, large[place] = _without_payload",
-        "body, large[len(large)] = _without_payload",
+        "large[place] = (payload,)",
+        "large[len(large)] = (payload,)",
         ("tests/unit/mesh/test_parcel.py::test_each_payload_is_that_of_its_item",),
         "a large answer goes to the call of another item",
+    ),
+    Mutant(
+        "payload-cut-short",
+        "mesh/parcel.py",
+        "out.extend(payload)",
+        "out.extend(payload[:1])",
+        ("tests/unit/mesh/test_parcel.py::test_what_is_sent_in_pieces_is_the_plain_message",),
+        "of a payload in pieces the first one alone is sent",
     ),
     Mutant(
         "drained-forgotten",
