@@ -372,7 +372,7 @@ GATEWAY: Final = (
         "mesh/parcel.py",
         "out.extend(payload)",
         "out.extend(payload[:1])",
-        ("tests/unit/mesh/test_parcel.py::test_what_is_sent_in_pieces_is_the_plain_message",),
+        ("tests/unit/mesh/test_parcel.py::test_a_payload_in_pieces_arrives_in_one",),
         "of a payload in pieces the first one alone is sent",
     ),
     Mutant(

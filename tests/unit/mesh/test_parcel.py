@@ -88,6 +88,12 @@ def test_large_payloads_are_not_copied():
     assert large[0][0].obj is data
 
 
+def test_a_payload_in_pieces_arrives_in_one():
+    sent = pieces(Parcel(ResultBundle(results=[ResultItem(id=1)]), {0: (b"head", bytes(LARGE), b"tail")}))
+    _, large = read(b"".join(sent), ResultBundle)
+    assert whole(large[0]) == b"head" + bytes(LARGE) + b"tail"
+
+
 def test_of_two_payloads_in_an_item_the_last_counts():
     twice = WorkItem(id=1, payload=bytes(LARGE)).SerializeToString() + WorkItem(payload=b"last").SerializeToString()
     size = len(twice)
