@@ -1,6 +1,7 @@
 """Our streams on HTTP/2 beside gRPC's own library, each as the other's end: over real sockets, also with TLS."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -224,6 +225,27 @@ async def test_who_shows_no_certificate_or_a_strangers_is_not_let_in(tmp_path: P
             except OSError:
                 pass  # it knows that server as little
         assert calls == []
+        async with our_call(address, shown) as (stream, reader):
+            stream.send(b"x")
+            assert await reader.messages.get() == b"x"
+
+
+async def test_a_connection_that_fails_by_a_fault_of_ours_ends_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, faults = certificates(tmp_path, Authority(tmp_path)), [RuntimeError("a fault of ours")]
+    context = shown.context
+
+    def faulty(*, server: bool) -> ssl.SSLContext:
+        if server and faults:
+            raise faults.pop()
+        return context(server=server)
+
+    monkeypatch.setattr(shown, "context", faulty)
+    async with our_server(shown) as (address, _), asyncio.timeout(30):
+        with pytest.raises(OSError):  # noqa: PT011  # reset or closed, as it comes
+            async with our_call(address, shown):
+                pass
         async with our_call(address, shown) as (stream, reader):
             stream.send(b"x")
             assert await reader.messages.get() == b"x"

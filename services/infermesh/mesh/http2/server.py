@@ -157,3 +157,6 @@ class Server:
         except OSError as error:  # also one without a certificate, or who said nothing for too long
             accepted.close()
             structlog.get_logger(__name__).info("connection refused", error=str(error))
+        except Exception as error:  # a fault of ours must not end the other connections
+            accepted.close()
+            structlog.get_logger(__name__).error("connection not taken", exc_info=error)
