@@ -230,6 +230,18 @@ async def test_who_shows_no_certificate_or_a_strangers_is_not_let_in(tmp_path: P
             assert await reader.messages.get() == b"x"
 
 
+async def test_a_call_on_a_connection_that_has_ended_is_lost() -> None:
+    async with our_server() as (address, _):
+        connection = await dial(address)
+        stream = connection.call(PATH)
+        stream.events = before = Reader()
+    async with asyncio.timeout(30):
+        assert (await before.end).startswith("lost")
+        stream = connection.call(PATH)
+        stream.events = reader = Reader()
+        assert await reader.end == await before.end
+
+
 async def test_a_connection_that_fails_by_a_fault_of_ours_ends_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
