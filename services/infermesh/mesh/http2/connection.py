@@ -58,7 +58,7 @@ class Connection(asyncio.Protocol):
         self._unread = 0
         self._heard, self._pinged = True, False
         self._timer: asyncio.TimerHandle | None = None
-        self._over = ""  # why the connection has ended
+        self._over: str | None = None  # why the connection has ended
         self.streams: dict[int, Stream] = {}
         self.window = frames.FIRST_WINDOW
         """Bytes that the other end still takes, of all streams."""
@@ -118,7 +118,8 @@ class Connection(asyncio.Protocol):
         self._end(why)
 
     def _end(self, why: str) -> None:
-        self._over = self._over or why
+        if self._over is None:
+            self._over = why
         if self._timer is not None:
             self._timer.cancel()
         for stream in [*self.streams.values()]:
@@ -206,7 +207,7 @@ class Connection(asyncio.Protocol):
     def add(self, number: int) -> Stream:
         """Returns a new stream; if the connection has ended meanwhile it is lost in the loop's next turn."""
         made = self.streams[number] = Stream(self, number, self._first_window)
-        if self._over:
+        if self._over is not None:
             self._loop.call_soon(made.lose, self._over)
         return made
 
