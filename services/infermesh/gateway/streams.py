@@ -8,7 +8,8 @@ from google.protobuf.message import DecodeError
 
 from infermesh.errors import WorkerLost
 from infermesh.mesh.http2.client import ClientConnection, dial, failure
-from infermesh.mesh.http2.stream import Fields, Stream
+from infermesh.mesh.http2.outgoing import Fields
+from infermesh.mesh.http2.stream import Stream
 from infermesh.mesh.parcel import Large, Parcel, pieces, read
 from infermesh.mesh.tls import Certificates
 from infermesh.v1.worker_service_pb2 import ResultBundle, WorkBundle

@@ -11,8 +11,9 @@ from opentelemetry.trace import Tracer
 from infermesh.errors import InvalidInput, MeshError
 from infermesh.mesh import status
 from infermesh.mesh.clock import Clock
+from infermesh.mesh.http2.outgoing import Fields
 from infermesh.mesh.http2.server import RESPONSE, trailers
-from infermesh.mesh.http2.stream import Fields, Stream
+from infermesh.mesh.http2.stream import Stream
 from infermesh.mesh.parcel import Parcel, pieces, read
 from infermesh.v1 import worker_service_pb2 as pb
 from infermesh.worker.serving import Serving

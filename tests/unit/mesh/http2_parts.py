@@ -8,8 +8,9 @@ from typing import Any
 from infermesh.mesh.http2.client import ClientConnection
 from infermesh.mesh.http2.connection import Connection, Life
 from infermesh.mesh.http2.frames import Bytes
+from infermesh.mesh.http2.outgoing import Fields
 from infermesh.mesh.http2.server import ServerConnection
-from infermesh.mesh.http2.stream import Fields, Stream
+from infermesh.mesh.http2.stream import Stream
 
 PATH = "/test.Service/Call"
 CALM = Life(interval=1e6, patience=1e6, unacknowledged=1.0)

@@ -6,7 +6,8 @@ from urllib.parse import unquote
 
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.connection import Connection, Life
-from infermesh.mesh.http2.stream import Fields, Stream
+from infermesh.mesh.http2.outgoing import Fields
+from infermesh.mesh.http2.stream import Stream
 from infermesh.mesh.tls import Certificates
 
 LIFE: Final = Life(interval=1.0, patience=5.0, unacknowledged=1.0)
@@ -25,7 +26,8 @@ class ClientConnection(Connection):
 
     def call(self, path: str) -> Stream:
         """Begins a call of a method, `/package.Service/Method`; set its `events` before the loop turns."""
-        made, self._next = self.add(self._next), self._next + 2
+        made, self._next = Stream(self, self._next, self.first_window), self._next + 2
+        self.add(made)
         made.send_headers(
             [
                 (b":method", b"POST"),

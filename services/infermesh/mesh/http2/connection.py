@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
-import hpack
-
 from infermesh.mesh.http2 import frames
+from infermesh.mesh.http2.fields import FieldReader, Headers
 from infermesh.mesh.http2.frames import Code, ConnectionFault, Frame, Kind, Setting, Splitter
-from infermesh.mesh.http2.stream import Fields, Stream
+from infermesh.mesh.http2.outgoing import Outgoing
 from infermesh.mesh.wire import Bytes
 
 _FEW: Final = 2**30
@@ -19,11 +18,7 @@ _FEW: Final = 2**30
 _BUFFERED: Final = 256 << 10
 """Bytes that may wait in this process for the system to take them; then messages wait."""
 _MOST_HEADERS: Final = 64 << 10
-_SETTINGS: Final = (
-    (Setting.ENABLE_PUSH, 0),
-    (Setting.INITIAL_WINDOW_SIZE, frames.WINDOW),
-    (Setting.MAX_FRAME_SIZE, frames.MOST_FRAME_SIZE),
-)
+_SETTINGS: Final = ((Setting.ENABLE_PUSH, 0), (Setting.MAX_FRAME_SIZE, frames.MOST_FRAME_SIZE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +35,31 @@ class Life:
 
 
 class Connection(asyncio.Protocol):
-    """Base of both ends. Whoever reads here does so at once: the windows that it gives are as large as can be."""
+    """Base of both ends. Whoever reads here does so at once, if not said otherwise: the windows that it gives are as
+    large as can be."""
 
     greeting = b""
     """What goes before the first frame."""
+    stream_window = connection_window = frames.WINDOW
+    """Bytes that the other end may send, of one stream and of all, until it is told to go on."""
+    limits: tuple[tuple[Setting, int], ...] = ()
+    """More settings."""
 
     def __init__(self, life: Life) -> None:
         self._loop = asyncio.get_running_loop()
         self._life = life
         self._transport: asyncio.Transport | None = None
         self._splitter = Splitter()
-        self._hpack = hpack.Decoder(max_header_list_size=_MOST_HEADERS)
+        self._fields = FieldReader()
         self._block = b""
         self._block_of: Frame | None = None
-        self._held: dict[Stream, None] = {}
-        self._first_window = frames.FIRST_WINDOW
+        self._held: dict[Outgoing, None] = {}
+        self.first_window = frames.FIRST_WINDOW
         self._unread = 0
         self._heard, self._pinged = True, False
         self._timer: asyncio.TimerHandle | None = None
         self._over: str | None = None  # why the connection has ended
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, Outgoing] = {}
         self.window = frames.FIRST_WINDOW
         """Bytes that the other end still takes, of all streams."""
         self.frame_size = frames.FRAME_SIZE
@@ -72,8 +72,9 @@ class Connection(asyncio.Protocol):
         self._transport = made = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         made.set_write_buffer_limits(_BUFFERED)
         _expect_acknowledgements(made.get_extra_info("socket"), self._life.unacknowledged)
-        update = frames.window_update(0, frames.WINDOW - frames.FIRST_WINDOW)
-        made.write(self.greeting + frames.settings(_SETTINGS) + update)
+        update = frames.window_update(0, self.connection_window - frames.FIRST_WINDOW)
+        settings = (*_SETTINGS, (Setting.INITIAL_WINDOW_SIZE, self.stream_window), *self.limits)
+        made.write(self.greeting + frames.settings(settings) + update)
         self._rearm(self._life.interval)
 
     def data_received(self, data: bytes) -> None:
@@ -125,7 +126,7 @@ class Connection(asyncio.Protocol):
         for stream in [*self.streams.values()]:
             stream.lose(why)
 
-    # -- what streams need, see `stream.Line` --------------------------------------------------------------------------
+    # -- what streams need, see `outgoing.Line` ------------------------------------------------------------------------
 
     def write(self, *parts: Bytes) -> None:
         """Sends bytes."""
@@ -137,11 +138,14 @@ class Connection(asyncio.Protocol):
         else:
             transport.writelines(parts)
 
-    def hold(self, stream: Stream) -> None:
+    def waits(self, change: int) -> None:
+        """So many bytes more wait to be sent. Of no interest where both ends are ours."""
+
+    def hold(self, stream: Outgoing) -> None:
         """Has the stream go on when there is room."""
         self._held[stream] = None
 
-    def forget(self, stream: Stream) -> None:
+    def forget(self, stream: Outgoing) -> None:
         """Drops a stream that is over."""
         self.streams.pop(stream.number, None)
         self._held.pop(stream, None)
@@ -187,10 +191,7 @@ class Connection(asyncio.Protocol):
         if not found.flags & frames.END_HEADERS or first is None:
             return
         self._block_of = None
-        try:
-            fields = dict(self._hpack.decode(self._block, raw=True))
-        except hpack.HPACKError as error:
-            raise ConnectionFault.of(Code.COMPRESSION_ERROR, f"headers can't be read: {error}") from error
+        fields = self._fields.read(self._block)
         end = bool(first.flags & frames.END_STREAM)
         stream = self.streams.get(first.stream)
         if stream is not None:
@@ -198,18 +199,17 @@ class Connection(asyncio.Protocol):
         else:
             self.began(first.stream, fields, end)
 
-    def began(self, number: int, fields: Fields, end: bool) -> None:
+    def began(self, number: int, fields: Headers, end: bool) -> None:
         """A block of headers has come for a stream that is not there. A client need not care: it has left that one."""
 
     def leaves(self, last: int) -> None:
         """The other end takes no new streams, and looks at none of ours after `last`."""
 
-    def add(self, number: int) -> Stream:
-        """Returns a new stream; if the connection has ended meanwhile it is lost in the loop's next turn."""
-        made = self.streams[number] = Stream(self, number, self._first_window)
+    def add(self, stream: Outgoing) -> None:
+        """Takes a new stream; if the connection has ended meanwhile it is lost in the loop's next turn."""
+        self.streams[stream.number] = stream
         if self._over is not None:
-            self._loop.call_soon(made.lose, self._over)
-        return made
+            self._loop.call_soon(stream.lose, self._over)
 
     def _reset(self, found: Frame) -> None:
         stream, code = self.streams.get(found.stream), frames.number(found.payload, "RST_STREAM")
@@ -221,8 +221,8 @@ class Connection(asyncio.Protocol):
             return
         values = frames.read_settings(found.payload)
         self.frame_size = values.get(Setting.MAX_FRAME_SIZE, self.frame_size)
-        grown = values.get(Setting.INITIAL_WINDOW_SIZE, self._first_window) - self._first_window
-        self._first_window += grown
+        grown = values.get(Setting.INITIAL_WINDOW_SIZE, self.first_window) - self.first_window
+        self.first_window += grown
         for stream in self.streams.values():
             stream.window += grown
         self.write(frames.frame(Kind.SETTINGS, frames.ACK, 0))

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import errno
 import socket
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Final
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -13,16 +16,27 @@ import structlog
 from infermesh.errors import ConfigError
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.connection import Connection, Life
+from infermesh.mesh.http2.fields import Field, Headers
 from infermesh.mesh.http2.frames import Code, ConnectionFault
-from infermesh.mesh.http2.stream import Events, Field, Fields, Stream
+from infermesh.mesh.http2.stream import Events, Stream
 from infermesh.mesh.tls import Certificates
 
 LIFE: Final = Life(interval=20.0, patience=5.0, unacknowledged=5.0)
-_HANDSHAKE: Final = 5.0  # seconds
 _MOST_STREAMS: Final = 100
 _BACKLOG: Final = 128
 _SHORT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE: Final = 1.0  # seconds until more connections are tried while the system has no room for one
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a server lets clients take: connections that may be open, and seconds for a TLS handshake."""
+
+    connections: int
+    handshake: float
+
+
+TERMS: Final = Terms(connections=10_000, handshake=5.0)
 
 RESPONSE: Final[tuple[Field, ...]] = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 Method = Callable[[Stream], Events]
@@ -35,12 +49,12 @@ def trailers(code: grpc.StatusCode, message: str = "") -> tuple[Field, ...]:
     return ((b"grpc-status", b"%d" % code.value[0]), *(((b"grpc-message", text.encode()),) if text else ()))
 
 
-class ServerConnection(Connection):
-    """A connection that was accepted. `methods` are by path; `among` are all that are open."""
+class Accepted(Connection):
+    """A connection that was accepted; `among` are all that are open. Base of what takes the calls on it."""
 
-    def __init__(self, methods: Mapping[bytes, Method], among: "set[ServerConnection]", life: Life = LIFE) -> None:
+    def __init__(self, among: "set[Accepted]", life: Life) -> None:
         super().__init__(life)
-        self._methods, self._among = methods, among
+        self._among = among
         self._preface = frames.PREFACE
         self._last = 0
 
@@ -59,20 +73,41 @@ class ServerConnection(Connection):
         if self._preface:
             wanted, got = self._preface[: len(data)], data[: len(self._preface)]
             if got != wanted:
-                self.abort("it does not speak HTTP/2")
+                self.foreign(data)
                 return
             data, self._preface = data[len(got) :], self._preface[len(got) :]
         super().data_received(data)
 
-    def began(self, number: int, fields: Fields, end: bool) -> None:
+    def foreign(self, data: bytes) -> None:
+        """Ends a connection that begins with something else than HTTP/2."""
+        self.abort("it does not speak HTTP/2")
+
+    def began(self, number: int, fields: Headers, end: bool) -> None:
         """Takes a call."""
         if number <= self._last:
             return  # the end of one that is over here
         if not number % 2:
             raise ConnectionFault.of(Code.PROTOCOL_ERROR, f"a call: expected an odd number, got {number}")
         self._last = number
-        stream = self.add(number)
+        self.called(number, fields, end)
+
+    @abstractmethod
+    def called(self, number: int, fields: Headers, end: bool) -> None:
+        """Takes a call, whose request has ended already if `end`."""
+
+
+class ServerConnection(Accepted):
+    """A connection for calls of `methods`, by path."""
+
+    def __init__(self, methods: Mapping[bytes, Method], among: set[Accepted], life: Life = LIFE) -> None:
+        super().__init__(among, life)
+        self._methods = methods
+
+    def called(self, number: int, fields: Headers, end: bool) -> None:
+        """Takes a call."""
+        stream = Stream(self, number, self.first_window)
         method = self._methods.get(fields.get(b":path", b""))
+        self.add(stream)
         if len(self.streams) > _MOST_STREAMS:
             stream.reset(Code.REFUSED_STREAM)
         elif method is None or not fields.get(b"content-type", b"").startswith(b"application/grpc"):
@@ -83,23 +118,27 @@ class ServerConnection(Connection):
             stream.take_headers(fields, end)
 
 
+Make = Callable[[set[Accepted]], Accepted]
+"""Makes what takes the calls of a connection; it is given the set of those that are open."""
+
+
+def serving(methods: Mapping[str, Method], life: Life = LIFE) -> Make:
+    """Returns what has a server serve methods by their paths."""
+    return partial(ServerConnection, {path.encode(): method for path, method in methods.items()}, life=life)
+
+
 class Server:
     """Listens, from when it is entered until it is left; then every connection is closed."""
 
-    def __init__(
-        self,
-        listen: str,
-        methods: Mapping[str, Method],
-        certificates: Certificates | None = None,
-        *,
-        life: Life = LIFE,
-    ) -> None:
-        """With `certificates` it speaks TLS, and to clients that show a certificate only."""
+    def __init__(self, listen: str, make: Make, certificates: Certificates | None = None, terms: Terms = TERMS) -> None:
+        """With `certificates` it speaks TLS, and to clients that show one only if they name who must have signed it."""
         self._listen = listen
-        self._methods = {path.encode(): method for path, method in methods.items()}
+        self._make = make
         self._certificates = certificates
-        self._life = life
-        self._connections: set[ServerConnection] = set()
+        self._terms = terms
+        self._admitting = 0
+        self.connections: set[Accepted] = set()
+        """Those that are open."""
         self._exits = contextlib.AsyncExitStack()
         self.address = ""
         """host:port that it got."""
@@ -127,7 +166,7 @@ class Server:
         await self._exits.aclose()
 
     def _close(self) -> None:
-        for connection in [*self._connections]:
+        for connection in [*self.connections]:
             connection.close("this process stops")
 
     async def _accept(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> None:
@@ -141,22 +180,24 @@ class Server:
                 structlog.get_logger(__name__).error("can't accept a connection", error=error.strerror)
                 await asyncio.sleep(_PAUSE)
             else:
-                tasks.create_task(self._admit(accepted))
+                if len(self.connections) + self._admitting < self._terms.connections:
+                    self._admitting += 1
+                    tasks.create_task(self._admit(accepted))
+                else:
+                    accepted.close()
 
     async def _admit(self, accepted: socket.socket) -> None:
-        loop, certificates = asyncio.get_running_loop(), self._certificates
-        made = ServerConnection(self._methods, self._connections, self._life)
+        loop, log, secure = asyncio.get_running_loop(), structlog.get_logger(__name__), dict[str, Any]()
         try:
-            if certificates is None:
-                await loop.connect_accepted_socket(lambda: made, accepted)
-            else:
-                context = certificates.context(server=True)
-                await loop.connect_accepted_socket(
-                    lambda: made, accepted, ssl=context, ssl_handshake_timeout=_HANDSHAKE
-                )
+            if self._certificates is not None:
+                context = self._certificates.context(server=True)
+                secure = {"ssl": context, "ssl_handshake_timeout": self._terms.handshake}
+            await loop.connect_accepted_socket(lambda: self._make(self.connections), accepted, **secure)
         except OSError as error:  # also one without a certificate, or who said nothing for too long
             accepted.close()
-            structlog.get_logger(__name__).info("connection refused", error=str(error))
+            log.info("connection refused", error=str(error))
         except Exception as error:  # a fault of ours must not end the other connections
             accepted.close()
-            structlog.get_logger(__name__).error("connection not taken", exc_info=error)
+            log.error("connection not taken", exc_info=error)
+        finally:
+            self._admitting -= 1
