@@ -15,7 +15,7 @@ from infermesh.errors import ConfigError
 from infermesh.mesh.config import TlsConfig
 from infermesh.mesh.http2.client import ClientConnection, dial, failure
 from infermesh.mesh.http2.outgoing import Fields
-from infermesh.mesh.http2.server import RESPONSE, Server, serving, trailers
+from infermesh.mesh.http2.server import RESPONSE, Server, accepting, trailers
 from infermesh.mesh.http2.stream import Stream
 from infermesh.mesh.tls import Certificates, channel_credentials, server_credentials
 from tests.tls_files import MEMBER, Authority
@@ -77,7 +77,7 @@ async def our_server(certificates: Certificates | None = None) -> AsyncIterator[
         calls.append(Echo(stream))
         return calls[-1]
 
-    async with Server("127.0.0.1:0", serving({PATH: method}), certificates) as server:
+    async with Server("127.0.0.1:0", accepting({PATH: method}), certificates) as server:
         yield server.address, calls
 
 
@@ -285,5 +285,5 @@ async def test_renewed_certificates_are_used_by_connections_made_later(tmp_path:
 async def test_an_address_that_is_taken_is_refused_with_the_setting() -> None:
     async with our_server() as (address, _):
         with pytest.raises(ConfigError, match=r"listen: can't bind .* Choose another"):
-            async with Server(address, serving({})):
+            async with Server(address, accepting({})):
                 pass

@@ -1,8 +1,10 @@
 """The line between the supervisor and the app inside Envoy: a unix socket in their private folder, one word a line.
 
-The app says `ready`, or `failed <why>`, and `serving` once it knows where to send calls; the supervisor says `drain`
-(health becomes NOT_SERVING), `close` (calls that never end by themselves are ended) and `ping`, to which an app whose
-loop turns says `pong`. When the line breaks, the other side is gone.
+The app says `ready` and the address of its gRPC port, if it has one, or `failed <why>`, and `serving` once it knows
+where to send calls; the supervisor says `drain` (health becomes NOT_SERVING), `close` (calls that never end by
+themselves are ended, clients of the gRPC port sent away), `ping`, to which an app whose loop turns says `pong`, and
+`count`, to which it says `counted` with the calls and connections of its gRPC port. When the line breaks, the other
+side is gone.
 """
 
 import asyncio
@@ -20,6 +22,8 @@ DRAIN: Final = "drain"
 CLOSE: Final = "close"
 PING: Final = "ping"
 PONG: Final = "pong"
+COUNT: Final = "count"
+COUNTED: Final = "counted"
 
 
 class SupervisorEnd:
@@ -32,6 +36,7 @@ class SupervisorEnd:
         self._first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._serving = asyncio.Event()
         self._answered = asyncio.Event()
+        self._counted: asyncio.Future[tuple[int, int]] | None = None
 
     async def open(self) -> None:
         """Listens. Raises ConfigError if the path is too long for a socket."""
@@ -40,11 +45,13 @@ class SupervisorEnd:
         except OSError as error:
             raise ConfigError(f"can't open a socket at {self._socket}: {error}; set TMPDIR to a short path") from error
 
-    async def ready(self) -> None:
-        """Returns when the app is ready. Raises ConfigError with its reason if it can't start."""
-        word, _, why = (await self._first).partition(" ")
+    async def ready(self) -> str:
+        """Returns the address of the app's gRPC port, or nothing, when the app is ready. Raises ConfigError with its
+        reason if it can't start."""
+        word, _, rest = (await self._first).partition(" ")
         if word != READY:
-            raise ConfigError(f"gateway: the app did not start: {why}")
+            raise ConfigError(f"gateway: the app did not start: {rest}")
+        return rest
 
     async def serving(self) -> None:
         """Returns once the app knows where to send calls."""
@@ -60,6 +67,14 @@ class SupervisorEnd:
         except TimeoutError:
             return False
         return True
+
+    async def count(self, timeout: float) -> tuple[int, int]:
+        """Returns how many calls are under way on the gRPC port, and how many connections are open; none if the app
+        does not say within `timeout` seconds. One question at a time."""
+        self._counted = counted = asyncio.get_running_loop().create_future()
+        self.say(COUNT)
+        await asyncio.wait([counted], timeout=timeout)
+        return counted.result() if counted.done() else (0, 0)
 
     def say(self, word: str) -> None:
         """Tells the app something; does nothing when it is gone."""
@@ -82,6 +97,9 @@ class SupervisorEnd:
                 self._serving.set()
             elif line == PONG:
                 self._answered.set()
+            elif line.startswith(COUNTED) and self._counted is not None and not self._counted.done():
+                _, calls, connections = line.split()
+                self._counted.set_result((int(calls), int(connections)))
 
 
 class AppEnd:

@@ -25,7 +25,8 @@ class Front:
     def __init__(
         self, methods: Methods, http: ASGIApp, guard: Guard, closers: Sequence[Callable[[], None]] = ()
     ) -> None:
-        self._methods = methods
+        self.methods = methods
+        """The gRPC methods by path."""
         self._http = http
         self._guard = guard
         self._unknown = Method(self._refuse, client_stream=True, server_stream=True)
@@ -35,15 +36,16 @@ class Front:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serves one request."""
-        method = self._methods.get(scope["path"])
+        method = self.methods.get(scope["path"])
         known: dict[bytes, bytes] = dict(scope["headers"])
         if method is not None and method.direct is not None and _is_plain(scope, known):
             return Direct(scope, receive, send, method, known, self._guard, self._vigil).begin()
-        return self._serve(scope, receive, send, method, known)
+        return self.serve(scope, receive, send, method, known)
 
-    async def _serve(
+    async def serve(
         self, scope: Scope, receive: Receive, send: Send, method: Method | None, known: Mapping[bytes, bytes]
     ) -> None:
+        """Serves one request by a task; `known` are its headers as a mapping."""
         kind = known.get(b"content-type", b"")
         if not kind.startswith(_GRPC) and method is None:
             await self._http(scope, receive, send)
@@ -60,7 +62,7 @@ class Front:
 
     def services(self) -> set[str]:
         """Returns the names of all gRPC services."""
-        return {path.lstrip("/").rpartition("/")[0] for path in self._methods}
+        return {path.lstrip("/").rpartition("/")[0] for path in self.methods}
 
     def close(self) -> None:
         """Ends the calls that never end by themselves, and tells the front ends."""

@@ -1,7 +1,9 @@
-"""TLS of the public port, which Envoy ends: what the bootstrap says of it, and files by which Envoy sees renewals.
+"""TLS of the public ports. Envoy ends that of its own: what the bootstrap says of it, and files by which it sees
+renewals; of the gRPC port we do.
 
-Used by `envoy` and `supervisor`. Envoy itself reads certificates and keys, and again when they are replaced; it watches
-the folder of the certificate, where a mounted secret or a tool such as cert-manager puts a renewed one in its place.
+Used by `envoy`, `supervisor` and `lifespan`. Envoy itself reads certificates and keys, and again when they are
+replaced; it watches the folder of the certificate, where a mounted secret or a tool such as cert-manager puts a renewed
+one in its place.
 """
 
 import json
@@ -31,7 +33,13 @@ def check(tls: FrontTls) -> None:
     """Raises ConfigError naming the setting if a file is missing, can't be read, or does not fit to the others."""
     if not tls.cert and (tls.key or tls.client_ca):
         raise ConfigError("front_tls.cert: expected a file: front_tls.cert and front_tls.key go together")
-    Certificates(_Files(tls.cert, tls.key, tls.client_ca), "front_tls", ca="client_ca")
+    certificates(tls)
+
+
+def certificates(tls: FrontTls) -> Certificates | None:
+    """Returns what the gRPC port speaks TLS with; None if it does not. Raises ConfigError."""
+    files = _Files(tls.cert, tls.key, tls.client_ca)
+    return Certificates(files, "front_tls", ca="client_ca") if tls.cert else None
 
 
 def write_secrets(tls: FrontTls, folder: Path) -> None:

@@ -10,14 +10,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import structlog
 from pydantic import TypeAdapter
 
-from infermesh.gateway import control
+from infermesh.gateway import control, front_tls
 from infermesh.gateway.config import GatewayConfig
+from infermesh.gateway.door.door import Door
 from infermesh.gateway.framing.direct import Direct
 from infermesh.gateway.framing.exchange import Scope, Send
 from infermesh.gateway.framing.inbound import Receive
@@ -49,13 +51,14 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
     heard[control.PING] = lambda: line.say(control.PONG)
     await line.open()
     try:
-        async with building(config, health) as front:
-            heard[control.CLOSE] = front.close
+        async with building(config, health) as front, _door(config, front) as door:
+            heard[control.CLOSE] = partial(_close, front, door)
+            heard[control.COUNT] = partial(_count, line, door)
             # twice a silent call is looked at before it would be cut
             life = asyncio.create_task(front.show_life(config.clients.stall_timeout / 3))
             scope["state"]["front"] = front
             garbage.settle()
-            line.say(control.READY)
+            line.say(f"{control.READY} {door.address if door is not None else ''}")
             telling = asyncio.create_task(_tell_serving(health, line))
             await send({"type": "lifespan.startup.complete"})
             await receive()
@@ -68,6 +71,23 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     else:
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _door(config: GatewayConfig, front: Front) -> contextlib.AbstractAsyncContextManager[Door | None]:
+    if not config.grpc_listen:
+        return contextlib.nullcontext()
+    return Door(config, front, front_tls.certificates(config.front_tls))
+
+
+def _close(front: Front, door: Door | None) -> None:
+    front.close()
+    if door is not None:
+        door.leave()
+
+
+def _count(line: control.AppEnd, door: Door | None) -> None:
+    calls, connections = door.active() if door is not None else (0, 0)
+    line.say(f"{control.COUNTED} {calls} {connections}")
 
 
 async def _tell_serving(health: Health, line: control.AppEnd) -> None:

@@ -29,7 +29,8 @@ async def main(argv: Sequence[str], app: str = envoy.APP) -> None:
     config = load(GatewayConfig, argv, os.environ, room="gateway")
     async with Process("gateway", config.process) as process, Supervisor(config, app) as front:
         process.metrics.register(AppMetrics(front.metrics, [family.name for family in process.metrics.collect()]))
-        process.listening(grpc=front.address, http=front.address)
+        own = {"grpc_port": front.grpc_address} if front.grpc_address else {}
+        process.listening(grpc=front.address, http=front.address, **own)
         watching = asyncio.create_task(watch_app(process, front))
         try:
             await serve(process, front, config.clients.max_address_age)

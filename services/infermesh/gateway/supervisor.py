@@ -26,6 +26,7 @@ from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.lifespan import CONFIG_FILE, CONTROL_SOCKET, FOLDER_VARIABLE
 
 _START_TIMEOUT: Final = 60.0
+_COUNT_TIMEOUT: Final = 5.0
 
 
 class Supervisor:
@@ -43,6 +44,8 @@ class Supervisor:
         self._exits = contextlib.AsyncExitStack()
         self.address = ""
         """Address (host:port) that the public port got."""
+        self.grpc_address = ""
+        """That of the gRPC port, if there is one."""
 
     async def __aenter__(self) -> Self:
         async with self._exits:
@@ -57,7 +60,7 @@ class Supervisor:
             self._exit = asyncio.create_task(asyncio.to_thread(self._process.wait))
             self._exits.push_async_callback(self._end)
             async with asyncio.timeout(_START_TIMEOUT):
-                await self._or_dead(self._control.ready())
+                self.grpc_address = await self._or_dead(self._control.ready())
                 self.address = await self._or_dead(self._bound())
             self._exits = self._exits.pop_all()
         return self
@@ -90,8 +93,16 @@ class Supervisor:
 
     async def connected(self) -> bool:
         """Tells whether any client is connected. Raises OSError if Envoy is gone."""
-        _, connections = await self._admin.active()
+        _, connections = await self._active()
         return connections > 0
+
+    async def _active(self) -> tuple[int, int]:
+        """Returns how many calls are under way, and how many connections are open, on all ports."""
+        requests, connections = await self._admin.active()
+        if not self.grpc_address:
+            return requests, connections
+        calls, more = await self._control.count(_COUNT_TIMEOUT)
+        return requests + calls, connections + more
 
     async def drain(self, timeout: float) -> None:
         """Refuses new connections and sends the open ones away; ends Envoy when they are gone.
@@ -105,7 +116,7 @@ class Supervisor:
         clock = asyncio.get_running_loop().time
         began = busy = clock()
         while True:
-            requests, connections = await self._admin.active()
+            requests, connections = await self._active()
             busy = clock() if requests else busy
             if not connections or clock() - began >= timeout or clock() - busy >= farewell.LONGEST:
                 break

@@ -88,8 +88,8 @@ class Certificates:
         return self._pem
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """Returns what connections that are not gRPC's own are made with now: by a server, which demands a certificate
-        of its clients, or by a client. For HTTP/2 only."""
+        """Returns what connections that are not gRPC's own are made with now: by a client, or by a server, which asks
+        for a certificate of its clients if it knows who must have signed it. For HTTP/2 only."""
         pem = self.latest()
         known = self._contexts.get(server)
         if known is not None and known[0] is pem:
@@ -111,7 +111,8 @@ class Certificates:
             context.load_verify_locations(cadata=pem.ca.decode("ascii"))
         if pem.cert is not None:
             context.load_cert_chain(self._files.cert, self._files.key)
-        context.verify_mode = ssl.CERT_REQUIRED
+        if not server or pem.ca is not None:
+            context.verify_mode = ssl.CERT_REQUIRED
         return context
 
     def _take(self) -> None:

@@ -81,13 +81,18 @@ class LocalMesh:
         return self.address("gateway")
 
     @property
+    def grpc_port(self) -> str:
+        """Address (host:port) of the first gateway's port for gRPC alone."""
+        return self.address("gateway", "grpc_port")
+
+    @property
     def gateways(self) -> list[str]:
         """Addresses of all gateways, in the order of their names: `gateway`, `gateway-2` and so on."""
         return [service.addresses["grpc"] for service in self.processes.values() if service.spec.room == "gateway"]
 
     def address(self, name: str, kind: str = "grpc") -> str:
-        """Returns an address of a service: `kind` is `grpc`, `health`, `metrics`, at the gateway `http`,
-        at a worker `bundles`."""
+        """Returns an address of a service: `kind` is `grpc`, `health`, `metrics`, at a gateway `http` and
+        `grpc_port`, at a worker `bundles`."""
         return self.processes[name].addresses[kind]
 
     def start(self) -> None:
@@ -124,7 +129,7 @@ class LocalMesh:
     def _gateway_spec(self, number: int, upstream: Sequence[str]) -> ServiceSpec:
         host = self.options.listen.rpartition(":")[0]
         name, listen = ("gateway", self.options.listen) if number == 1 else (f"gateway-{number}", f"{host}:0")
-        state = ["--state", str(self.home / "state" / name)]
+        state = ["--state", str(self.home / "state" / name), "--grpc-listen", f"{host}:0"]
         return replace(self._spec(name, "gateway", *upstream, *state), listen=listen)
 
     def _worker_spec(self, name: str, upstream: Sequence[str]) -> ServiceSpec:

@@ -19,7 +19,7 @@ from infermesh.mesh import garbage, heap
 from infermesh.mesh.channel import connect
 from infermesh.mesh.clock import Clock, SystemClock
 from infermesh.mesh.config import load
-from infermesh.mesh.http2.server import Server
+from infermesh.mesh.http2.server import Server, accepting
 from infermesh.mesh.process import Process, run
 from infermesh.mesh.server import bind, drain
 from infermesh.names import check_id
@@ -61,7 +61,7 @@ async def main(argv: Sequence[str]) -> None:
         work = servicer.WorkerServicer(serving, clock, process.tracer)
         oip_servicer.add_to_server(oip_servicer.InferenceServicer(serving, clock), server)
         address = await bind(server, config.listen, process.certificates)
-        wire = Server(config.bundle_listen, serving({servicer.SERVE: work.serve}), process.certificates)
+        wire = Server(config.bundle_listen, accepting({servicer.SERVE: work.serve}), process.certificates)
         await stack.enter_async_context(wire)
         stack.push_async_callback(server.stop, None)  # for a bad setting that shows late; a drain has stopped it
         registry = await stack.enter_async_context(connect(config.registry, process.certificates))

@@ -10,7 +10,7 @@ import grpc.aio
 
 from infermesh.gateway.streams import SERVE
 from infermesh.mesh.http2.outgoing import Fields
-from infermesh.mesh.http2.server import RESPONSE, Server, serving
+from infermesh.mesh.http2.server import RESPONSE, Server, accepting
 from infermesh.mesh.http2.stream import Stream
 from infermesh.mesh.server import bind, create_server
 from infermesh.v1.scheduler_service_pb2 import RouteSnapshot
@@ -82,7 +82,7 @@ class _Wired:
 @asynccontextmanager
 async def wired_worker(worker: SimWorker) -> AsyncIterator[str]:
     """Serves a worker as a real one does; yields its address."""
-    async with Server("127.0.0.1:0", serving({SERVE: lambda stream: _Wired(worker, stream)})) as server:
+    async with Server("127.0.0.1:0", accepting({SERVE: lambda stream: _Wired(worker, stream)})) as server:
         yield server.address
 
 

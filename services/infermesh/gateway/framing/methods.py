@@ -86,8 +86,12 @@ class Pushing(Protocol):
 class Reply(Protocol):
     """Where the result of a direct call goes; exactly one of its methods is called, once."""
 
-    known: Mapping[bytes, bytes]
     deadline: float | None
+
+    @property
+    def known(self) -> Mapping[bytes, bytes]:
+        """The request's headers, undecoded."""
+        ...
 
     def answer(self, message: Bytes, /) -> None:
         """Ends the call with its response. Never raises."""

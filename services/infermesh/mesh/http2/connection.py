@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -84,14 +84,22 @@ class Connection(asyncio.Protocol):
             self._pinged = False
             self._rearm(self._life.interval)
         try:
-            for found in self._splitter.feed(data):
-                if found.kind == _DATA:
-                    self._data(found)
-                else:
-                    self._other(found)
+            self.act(self._splitter.feed(data))
         except ConnectionFault as fault:
-            self.write(frames.goaway(0, fault.code))
-            self.close(fault.message)
+            self.fault(fault)
+
+    def act(self, found: Sequence[Frame]) -> None:
+        """Acts on frames. Raises ConnectionFault."""
+        for each in found:
+            if each.kind == _DATA:
+                self._data(each)
+            else:
+                self._other(each)
+
+    def fault(self, fault: ConnectionFault) -> None:
+        """Ends a connection whose other end has broken the rules."""
+        self.write(frames.goaway(0, fault.code))
+        self.close(fault.message)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends all streams."""

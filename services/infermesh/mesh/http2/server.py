@@ -122,7 +122,7 @@ Make = Callable[[set[Accepted]], Accepted]
 """Makes what takes the calls of a connection; it is given the set of those that are open."""
 
 
-def serving(methods: Mapping[str, Method], life: Life = LIFE) -> Make:
+def accepting(methods: Mapping[str, Method], life: Life = LIFE) -> Make:
     """Returns what has a server serve methods by their paths."""
     return partial(ServerConnection, {path.encode(): method for path, method in methods.items()}, life=life)
 
@@ -137,6 +137,7 @@ class Server:
         self._certificates = certificates
         self._terms = terms
         self._admitting = 0
+        self._listening: tuple[socket.socket, asyncio.Task[None]] | None = None
         self.connections: set[Accepted] = set()
         """Those that are open."""
         self._exits = contextlib.AsyncExitStack()
@@ -155,12 +156,19 @@ class Server:
             raise ConfigError(text) from error
         listener.setblocking(False)
         self.address = f"{host}:{listener.getsockname()[1]}"
-        self._exits.callback(listener.close)
         self._exits.callback(self._close)
         tasks = await self._exits.enter_async_context(asyncio.TaskGroup())
         accepting = tasks.create_task(self._accept(listener, tasks), name=f"accept {self.address}")
-        self._exits.callback(accepting.cancel)
+        self._exits.callback(self.shut)
+        self._listening = (listener, accepting)
         return self
+
+    def shut(self) -> None:
+        """Takes no new connections any more. Idempotent."""
+        if self._listening is not None:
+            (listener, accepting), self._listening = self._listening, None
+            accepting.cancel()
+            listener.close()
 
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
