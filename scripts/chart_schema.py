@@ -10,7 +10,7 @@ from infermesh.cli.schema import schema_of
 Schema = dict[str, Any]
 
 COMPUTED: Final = {
-    "gateway": ("listen", "scheduler", "registry", "name", "state", "front_tls"),
+    "gateway": ("listen", "grpc_listen", "scheduler", "registry", "name", "state", "front_tls"),
     "registry": ("listen", "home", "database_url"),
     "scheduler": (
         "listen",
@@ -162,7 +162,8 @@ def service_of(service: str) -> Schema:
         return closed(annotations=TEXTS)
     node_port = {"anyOf": [PORT, {"type": "null"}]}
     kind = one_of("ClusterIP", "NodePort", "LoadBalancer")
-    return closed(type=kind, port=PORT, nodePort=node_port, annotations=TEXTS)
+    schema = closed(type=kind, port=PORT, grpcPort=PORT, nodePort=node_port, grpcNodePort=node_port, annotations=TEXTS)
+    return {**schema, "required": ["type", "port", "grpcPort"]}
 
 
 def component(service: str, **more: Schema) -> Schema:

@@ -42,6 +42,12 @@ BAD = [
     ({"image.pullPolicy": "Sometimes"}, "/image/pullPolicy"),
     ({"gateway.service.port": "http"}, "/gateway/service/port"),
     ({"gateway.service.port": 80800}, "/gateway/service/port"),
+    ({"gateway.service.port": None}, "/gateway/service.*port"),
+    ({"gateway.service.grpcPort": "grpc"}, "/gateway/service/grpcPort"),
+    ({"gateway.service.grpcPort": 80810}, "/gateway/service/grpcPort"),
+    ({"gateway.service.grpcPort": 0}, "/gateway/service/grpcPort"),
+    ({"gateway.service.grpcPort": None}, "/gateway/service.*grpcPort"),
+    ({"gateway.service.grpcNodePort": "any"}, "/gateway/service/grpcNodePort"),
     ({"gateway.service.type": "Ingress"}, "/gateway/service/type"),
     ({"gateway.config.log.level": "loud"}, "/gateway/config/log/level"),
     ({"worker.config.drain.timeout": "soon"}, "/worker/config/drain/timeout"),
@@ -64,6 +70,7 @@ BAD = [
 ]
 NOT_YOURS = [  # the chart computes these
     ({"gateway.config.listen": "0.0.0.0:80"}, "/gateway/config.*listen"),
+    ({"gateway.config.grpc_listen": "0.0.0.0:81"}, "/gateway/config.*grpc_listen"),
     ({"gateway.config.scheduler": "x:1"}, "/gateway/config.*scheduler"),
     ({"worker.config.health_listen": "0.0.0.0:1"}, "/worker/config.*health_listen"),
     ({"worker.config.id": "a"}, "/worker/config.*id"),
@@ -100,6 +107,13 @@ TOGETHER = [
     ({"tls.certManager.enabled": True}, r"tls\.certManager\.issuerRef\.name"),
     ({"tls.front.clientAuthority": True}, r"tls\.front\.clientAuthority.*tls\.front\.existingSecret"),
     ({"gateway.service.nodePort": 30080}, r"gateway\.service\.nodePort.*gateway\.service\.type"),
+    ({"gateway.service.grpcNodePort": 30081}, r"gateway\.service\.grpcNodePort.*gateway\.service\.type"),
+    ({"gateway.service.grpcPort": 8080}, r"gateway\.service\.grpcPort.*gateway\.service\.port"),
+    ({"gateway.service.port": 8081}, r"gateway\.service\.grpcPort.*gateway\.service\.port"),
+    (
+        {"gateway.service": {"type": "NodePort", "nodePort": 30080, "grpcNodePort": 30080}},
+        r"gateway\.service\.grpcNodePort.*gateway\.service\.nodePort",
+    ),
     ({"gateway.resources.limits.memory": "1Gi"}, r"gateway\.resources\.limits\.memory.*max_memory_bytes"),
 ]
 

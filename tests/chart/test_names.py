@@ -98,6 +98,43 @@ def test_services_name_ports_that_their_pods_have(objects):
         assert not service["spec"].get("publishNotReadyAddresses"), o.name(service)
 
 
+def _gateway_ports(objects: list[o.Object], name: str) -> dict[str, o.Object]:
+    (service,) = [item for item in o.of(objects, "Service") if item["metadata"]["name"] == name]
+    return {port["name"]: port for port in service["spec"]["ports"]}
+
+
+def test_both_public_ports_are_in_both_services_of_the_gateway(objects):
+    (gateway,) = [w for w in o.services(objects) if o.component(w) == "gateway"]
+    listens = {
+        port["name"]: port["containerPort"] for port in o.pod_template(gateway)["spec"]["containers"][0]["ports"]
+    }
+    front = "https" if "front_tls" in o.config(objects, o.pod_template(gateway)["spec"]) else "kubernetes.io/h2c"
+    found = _gateway_ports(objects, "mesh-infermesh-gateway")
+    headless = _gateway_ports(objects, "mesh-infermesh-gateway-headless")
+    for name in ("grpc", "grpc-port"):
+        assert found[name]["targetPort"] == headless[name]["targetPort"] == name
+        assert found[name]["appProtocol"] == headless[name]["appProtocol"] == front
+        assert headless[name]["port"] == listens[name]  # no proxy is between: these reach the pods themselves
+        assert "nodePort" not in found[name]
+    assert set(found) == {"grpc", "grpc-port"}
+    assert set(headless) == {"grpc", "grpc-port", "metrics"}
+
+
+def test_the_ports_of_the_gateways_service_are_those_of_the_values(renderings):
+    ports = {"type": "NodePort", "port": 80, "nodePort": 30080, "grpcPort": 81, "grpcNodePort": 30081}
+    objects = renderings.objects(*values(**{f"gateway.service.{key}": value for key, value in ports.items()}))
+    found = _gateway_ports(objects, "mesh-infermesh-gateway")
+    assert {name: (port["port"], port["nodePort"]) for name, port in found.items()} == {
+        "grpc": (80, 30080),
+        "grpc-port": (81, 30081),
+    }
+    headless = _gateway_ports(objects, "mesh-infermesh-gateway-headless")
+    assert (headless["grpc"]["port"], headless["grpc-port"]["port"]) == (8080, 8081)
+    (test,) = [pod for pod in o.of(objects, "Pod") if o.is_hook(pod)]
+    asked = test["spec"]["initContainers"][0]["command"][-2:]
+    assert asked == ["mesh-infermesh-gateway:80", "mesh-infermesh-gateway:81"]
+
+
 def test_addresses_in_configurations_are_those_of_services(objects):
     services = {
         f"{service['metadata']['name']}:{port['port']}"

@@ -6,7 +6,8 @@ from tests.chart import objects as o
 from tests.chart.helm import NAMESPACE, values
 from tests.chart.network import End, allowed
 
-PORTS = (8080, 8086, 8301, 8302, 8303, 8304, 8305, 9090, 22, 443)
+PUBLIC = (8080, 8081)
+PORTS = (*PUBLIC, 8086, 8301, 8302, 8303, 8304, 8305, 9090, 22, 443)
 MESH = {
     ("gateway", "registry", 8302),
     ("gateway", "scheduler", 8301),
@@ -69,7 +70,7 @@ def test_from_outside_only_the_gateway_answers(renderings, stranger):
     objects = renderings.objects()
     policies = _policies(objects)
     reached = {(end.name, port) for end in _ends(objects) for port in PORTS if allowed(policies, stranger, end, port)}
-    assert reached == {("gateway", 8080)}
+    assert reached == {("gateway", port) for port in PUBLIC}
 
 
 def test_clients_can_be_named(renderings):
@@ -77,7 +78,16 @@ def test_clients_can_be_named(renderings):
     objects = renderings.objects(*values(**{"networkPolicy.clients": shop}))
     policies = _policies(objects)
     (gateway,) = [end for end in _ends(objects) if end.name == "gateway"]
-    assert [allowed(policies, stranger, gateway, 8080) for stranger in STRANGERS] == [False, True, False, False]
+    for port in PUBLIC:
+        assert [allowed(policies, stranger, gateway, port) for stranger in STRANGERS] == [False, True, False, False]
+
+
+def test_the_pod_of_helm_test_reaches_the_public_ports_alone(objects):
+    policies = _policies(objects)
+    (pod,) = [pod for pod in o.of(objects, "Pod") if o.is_hook(pod)]
+    test = End("test", o.labels(pod), HERE)
+    reached = {(end.name, port) for end in _ends(objects) for port in PORTS if allowed(policies, test, end, port)}
+    assert reached == {("gateway", port) for port in PUBLIC}
 
 
 def test_services_reach_nothing_outside_but_names_and_the_api_server(objects):

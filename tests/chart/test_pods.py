@@ -9,6 +9,14 @@ from tests.chart import restricted
 from tests.chart.helm import values
 
 SERVICES = ("gateway", "registry", "scheduler", "worker")
+LISTENS = {  # the setting of each port
+    "grpc": "listen",
+    "grpc-port": "grpc_listen",
+    "bundles": "bundle_listen",
+    "scaler": "scaler_listen",
+    "health": "health_listen",
+    "metrics": "metrics_listen",
+}
 
 
 def _services(objects: list[o.Object]) -> list[tuple[str, str, Any]]:
@@ -91,9 +99,15 @@ def test_a_service_listens_where_its_ports_say(objects):
     for name, _, spec in _services(objects):
         config = o.config(objects, spec)
         ports = {port["name"]: port["containerPort"] for port in spec["containers"][0]["ports"]}
-        listens = {"grpc": config["listen"], "health": config["health_listen"], "metrics": config["metrics_listen"]}
-        listens |= {"bundles": config["bundle_listen"]} if "bundle_listen" in config else {}
-        assert {kind: f"0.0.0.0:{ports[kind]}" for kind in listens} == listens, name
+        listens = {kind: config[key] for kind, key in LISTENS.items() if key in config}
+        assert {kind: f"0.0.0.0:{port}" for kind, port in ports.items()} == listens, name
+        assert {"grpc", "health", "metrics"} <= set(ports), name
+
+
+def test_a_gateway_has_two_public_ports(objects):
+    (spec,) = [spec for _, component, spec in _services(objects) if component == "gateway"]
+    ports = {port["name"]: port["containerPort"] for port in spec["containers"][0]["ports"]}
+    assert ports == {"grpc": 8080, "grpc-port": 8081, "health": 8086, "metrics": 9090}
 
 
 def test_pods_are_spread_and_leave_dead_nodes(objects):

@@ -14,7 +14,7 @@ from tests.cluster.kubectl import CommandFailed, Kubectl, run
 from tests.cluster.load import Load, Place
 from tests.cluster.processes import FOLDER, rank
 from tests.cluster.release import Release
-from tests.cluster.serving import serve, two_clients
+from tests.cluster.serving import serve, usual_load
 from tests.cluster.settings import Settings
 from tests.mesh import models
 
@@ -139,11 +139,12 @@ def place(nodes):
 
 @pytest.fixture(scope="module")
 def load(release, place, settings):
-    """The load of most tests: a client that keeps one connection, one that balances itself, and long token streams.
+    """The load of most tests, on each public port: a client that keeps one connection, one that balances itself, and
+    long token streams.
 
     It goes on from one test to the next; each turns the page, and checks its own. What is under way at the end of the
     last is checked after it.
     """
-    with Load(release.kube, place, two_clients(release, settings.rate)) as made:
+    with Load(release.kube, place, usual_load(release, settings.rate)) as made:
         yield made
     made.check(0)

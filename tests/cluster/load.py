@@ -11,6 +11,7 @@ from tests.cluster.kubectl import CommandFailed, Kubectl, Object, until
 START = "the start"
 CPU = "500m"  # what clients need, so that pods which start beside them can't make them late
 TOLD = 5  # failures of each client that are told in full
+STREAMS = "streams"  # how the names of clients begin that take token streams
 SCRIPTS = Path(__file__).parent / "in_pod"
 
 
@@ -114,8 +115,8 @@ class Load:
     @property
     def calls(self) -> int:
         """Calls that have ended, token streams left out."""
-        clients = [book for name, book in self.look().items() if isinstance(book, dict) and name != "streams"]
-        return sum(book["right"] + book["failed"] + book["wrong"] for book in clients)
+        self.look()
+        return sum(book["right"] + book["failed"] + book["wrong"] for book in self._plain())
 
     def until(self, calls: int, timeout: float = 300.0) -> None:
         """Waits until so many calls have ended since the beginning."""
@@ -150,11 +151,22 @@ class Load:
     @property
     def calls_told(self) -> int:
         """Calls answered rightly by the books of the last look."""
-        return sum(book["right"] for name, book in self.books.items() if isinstance(book, dict) and name != "streams")
+        return sum(book["right"] for book in self._plain())
+
+    @property
+    def streams_told(self) -> list[int]:
+        """Token streams that came whole by the books of the last look, for each client that has any."""
+        return [book["right"] for name, book in self._clients() if name.startswith(STREAMS)]
+
+    def _clients(self) -> list[tuple[str, Any]]:
+        return [(name, book) for name, book in self.books.items() if isinstance(book, dict)]
+
+    def _plain(self) -> list[Any]:
+        return [book for name, book in self._clients() if not name.startswith(STREAMS)]
 
     def slowest(self, since: float, until: float) -> float:
         """Returns how long the slowest call took that began between two times; once the load has ended."""
-        peaks = [book["peaks"] for name, book in self.books.items() if isinstance(book, dict) and name != "streams"]
+        peaks = [book["peaks"] for book in self._plain()]
         return max((took for each in peaks for at, took in each.items() if since <= float(at) <= until), default=0.0)
 
     def __str__(self) -> str:

@@ -2,8 +2,11 @@
 
 from infermesh.client import Client, Retry
 from infermesh.testing.tokens import push_tokens
+from tests.cluster.load import STREAMS
 from tests.cluster.release import POOL, Forward
 from tests.mesh import models
+
+PUBLIC = (8080, 8081)  # the port of all protocols, and that of gRPC alone
 
 
 def serve(release, model):
@@ -17,15 +20,20 @@ def serve(release, model):
         client.deploy("tokens", version=push_tokens(client, "tokens", step=0.05), replicas="all", pool=POOL)
 
 
-def plain_client(release, name, deployment, rate, *, balance=False):
+def plain_client(release, name, deployment, rate, *, balance=False, port=8080):
     """Describes a plain client: of the service, or of the headless one if it balances itself."""
-    target = f"dns:///{release.service('gateway-headless' if balance else 'gateway')}:8080"
+    target = f"dns:///{release.service('gateway-headless' if balance else 'gateway')}:{port}"
     return {"name": name, "target": target, "deployment": deployment, "rate": rate, "balance": balance}
 
 
-def two_clients(release, rate):
-    """Describes the usual load: one client with one connection, one that balances itself, and long token streams."""
-    clients = [plain_client(release, "one", "served", rate / 2)]
-    clients.append(plain_client(release, "many", "served", rate / 2, balance=True))
-    stream = {"name": "streams", "target": clients[1]["target"], "deployment": "tokens", "streams": 6, "tokens": 240}
-    return {"clients": clients, "streams": [stream]}
+def usual_load(release, rate):
+    """Describes the usual load of each public port: one client with one connection, one that balances itself, and long
+    token streams."""
+    clients, streams = [], []
+    for port in PUBLIC:
+        clients.append(plain_client(release, f"one-{port}", "served", rate / 4, port=port))
+        many = plain_client(release, f"many-{port}", "served", rate / 4, balance=True, port=port)
+        clients.append(many)
+        stream = {"target": many["target"], "deployment": "tokens", "streams": 3, "tokens": 240}
+        streams.append({"name": f"{STREAMS}-{port}"} | stream)
+    return {"clients": clients, "streams": streams}

@@ -21,7 +21,7 @@ class Settings:
     registry: str = ""
     """Registry of the images; empty means that they are on the nodes."""
     rate: float = 350.0
-    """Calls per second of the two plain clients together: two thirds of what two cores do beside starting pods."""
+    """Calls per second of the plain clients together: two thirds of what two cores do beside starting pods."""
     calls: int = 20_000
     """Calls that each test under load makes at least."""
     victim: str = ""

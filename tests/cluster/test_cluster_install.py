@@ -35,6 +35,8 @@ def test_a_first_answer_comes_soon_and_an_uninstall_leaves_the_volume_alone(new_
     took = time.monotonic() - began
     tell(f"installed after {installed:.1f} s, first answer after {took:.1f} s")
     assert took < PROMISE
+    with Forward(release.kube, f"{release.fullname}-gateway", 8081) as gateway:  # of gRPC alone
+        assert infer(gateway.address) == [[1.0, 3.0, 5.0, 7.0]]
     release.helm("test", release.name, "--timeout=120s")
     assert "PersistentVolumeClaim" in release.uninstall()
     volume = [f"persistentvolumeclaim/{release.fullname}-registry"]

@@ -8,15 +8,16 @@ import pytest
 from tests.cluster.kubectl import CommandFailed, until
 from tests.cluster.load import SCRIPTS, script_map, script_pod
 
-PORTS = {"gateway": 8080, "scheduler": 8301, "registry": 8302, "scaler": 8303, "worker": 8304, "bundles": 8305}
+PUBLIC = {("gateway", 8080), ("gateway", 8081)}
+PORTS = (8080, 8081, 8301, 8302, 8303, 8304, 8305)
 BESIDE = (8086, 9090)  # health is for the kubelet, metrics for what monitors
 NEEDED = {
     "gateway": {("worker", 8304), ("worker", 8305), ("scheduler", 8301), ("registry", 8302)},
     "scheduler": {("registry", 8302)},
     "registry": set(),
     "worker": {("scheduler", 8301), ("registry", 8302)},
-    "outside": {("gateway", 8080)},
-    "foreign": {("gateway", 8080)},
+    "outside": PUBLIC,
+    "foreign": PUBLIC,
 }
 HARMLESS = ("selfsubjectreviews", "selfsubjectaccessreviews", "selfsubjectrulesreviews")
 
@@ -27,7 +28,7 @@ def targets(release):
     found = {}
     for pod in release.settled():
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-        for port in (*PORTS.values(), *BESIDE):
+        for port in (*PORTS, *BESIDE):
             found[f"{pod['status']['podIP']}:{port}"] = (component, port)
     return found
 

@@ -1,5 +1,6 @@
 """What people are told to type: the commands of the chart's notes, and the examples of `k8s/`."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -33,6 +34,18 @@ def test_the_commands_of_the_notes_work(release):
         assert from_here[-1] == "127.0.0.1:8080"
         assert "served" in run(program, *from_here[1:-1], gateway.address)
     assert f"{release.fullname}-registry" in run(*delete, "--dry-run=server")
+
+
+def test_the_addresses_of_the_notes_are_those_of_services(release):
+    namespace = release.kube.namespace
+    told = set(re.findall(rf"[\w-]+\.{namespace}:\d+", release.helm("get", "notes", release.name)))
+    services = release.kube.items("services", release.selector("gateway"))
+    assert told == {
+        f"{service['metadata']['name']}.{namespace}:{port['port']}"
+        for service in services
+        for port in service["spec"]["ports"]
+        if port["name"] != "metrics"
+    }
 
 
 @pytest.fixture

@@ -53,8 +53,14 @@ _DUPLEX = "/grpc.testing.TestService/FullDuplexCall"
 _EXHAUSTED, _LATE = 8, 4
 
 
+@pytest.fixture(scope="module", params=["grpc", "grpc_port"])
+def port(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def front(port: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with gateway(
         tmp_path_factory.mktemp("abused"), *(str(part) for pair in _FLAGS.items() for part in pair)
     ) as running:
@@ -62,8 +68,8 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="module")
-def address(front: Gateway) -> str:
-    return front.wait_ready()
+def address(front: Gateway, port: str) -> str:
+    return front.wait_ready(port)
 
 
 @pytest.fixture(scope="module")

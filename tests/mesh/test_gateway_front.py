@@ -19,6 +19,8 @@ import pytest
 from tests.mesh.interop_messages import message
 
 pytestmark = pytest.mark.mesh
+PORTS = pytest.mark.parametrize("port", ["grpc", "grpc_port"])
+"""The port of all protocols, and that of gRPC alone."""
 _ROOT = Path(__file__).resolve().parents[2]
 _CASES = (
     "empty_unary",
@@ -44,15 +46,16 @@ class Gateway:
 
     def __init__(self, folder: Path, *flags: str) -> None:
         self.ready_file = folder / "ready.json"
-        command = [sys.executable, "-m", "tests.mesh.interop_app", "--ready-file", str(self.ready_file), *flags]
+        command = [sys.executable, "-m", "tests.mesh.interop_app", "--ready-file", str(self.ready_file)]
+        command += ["--grpc-listen", "127.0.0.1:0", *flags]
         self.stderr = (folder / "stderr").open("w+")
         self.process = subprocess.Popen(command, cwd=_ROOT, stderr=self.stderr)
 
-    def wait_ready(self) -> str:
-        """Returns the public address."""
+    def wait_ready(self, port: str = "grpc") -> str:
+        """Returns the address of a public port."""
         while self.process.poll() is None:
             if self.ready_file.exists():
-                address: str = json.loads(self.ready_file.read_text())["addresses"]["grpc"]
+                address: str = json.loads(self.ready_file.read_text())["addresses"][port]
                 return address
             time.sleep(0.02)
         raise AssertionError(self.log())
@@ -81,10 +84,17 @@ def gateway(folder: Path, *flags: str) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a gateway that the tests share."""
+def shared_gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """A gateway that the tests share."""
     with gateway(tmp_path_factory.mktemp("front")) as running:
-        yield running.wait_ready()
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture
+def shared(shared_gateway: Gateway, port: str) -> str:
+    """Address of one of its ports."""
+    return shared_gateway.wait_ready(port)
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +114,7 @@ def _unpacked() -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@PORTS
 @pytest.mark.parametrize("case", _CASES)
 def test_grpc_interop(shared: str, interop_client: str, case: str) -> None:
     host, _, port = shared.rpartition(":")
@@ -133,9 +144,10 @@ def gone(pid: int) -> bool:
     return False
 
 
-def test_a_stop_finishes_what_is_under_way_and_says_so_before(tmp_path: Path) -> None:
+@PORTS
+def test_a_stop_finishes_what_is_under_way_and_says_so_before(tmp_path: Path, port: str) -> None:
     with gateway(tmp_path, "--drain-lame-duck", "0.3") as running:
-        with grpc.insecure_channel(running.wait_ready()) as channel:
+        with grpc.insecure_channel(running.wait_ready(port)) as channel:
             slow = channel.unary_unary("/test.Process/Slow")
             calls = [slow.future(b"\x10\x07", timeout=20) for _ in range(20)]
             assert pid_of(channel) != running.process.pid
@@ -147,9 +159,10 @@ def test_a_stop_finishes_what_is_under_way_and_says_so_before(tmp_path: Path) ->
         assert "drain timed out" not in running.log()
 
 
-def test_a_call_that_never_ends_is_cut_when_the_time_is_up(tmp_path: Path) -> None:
+@PORTS
+def test_a_call_that_never_ends_is_cut_when_the_time_is_up(tmp_path: Path, port: str) -> None:
     with gateway(tmp_path, "--drain-timeout", "0.5") as running:
-        with grpc.insecure_channel(running.wait_ready()) as channel:
+        with grpc.insecure_channel(running.wait_ready(port)) as channel:
             hanging = channel.unary_unary("/test.Process/Hang").future(b"", timeout=30)
             pid_of(channel)
             running.process.send_signal(signal.SIGTERM)
@@ -206,10 +219,11 @@ class IdleConnection:
         raise AssertionError("the connection was closed before")
 
 
-def test_an_idle_connection_is_told_to_go_before_it_is_closed(tmp_path: Path) -> None:
+@PORTS
+def test_an_idle_connection_is_told_to_go_before_it_is_closed(tmp_path: Path, port: str) -> None:
     goaway, data = 7, 0
     with gateway(tmp_path) as running:
-        connection = IdleConnection(running.wait_ready())
+        connection = IdleConnection(running.wait_ready(port))
         connection.until(4)
         running.process.send_signal(signal.SIGTERM)
         assert connection.until(goaway)[:4] == (2**31 - 1).to_bytes(4, "big"), "it may still ask"
@@ -244,6 +258,7 @@ def test_an_address_that_is_taken_is_one_line_of_advice(tmp_path: Path) -> None:
         assert "Traceback" not in running.log()
 
 
+@PORTS
 def test_a_fault_of_ours_leaks_nothing(shared: str) -> None:
     with grpc.insecure_channel(shared) as channel, pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary("/test.Process/Fail")(b"", timeout=10)
@@ -252,6 +267,7 @@ def test_a_fault_of_ours_leaks_nothing(shared: str) -> None:
     assert "secret" not in error.details()
 
 
+@PORTS
 def test_a_deadline_ends_a_handler_that_hangs(shared: str) -> None:
     # the client must not see to it itself, so the deadline goes as plain metadata over a raw connection
     command = ["curl", "-s", "-i", "--http2-prior-knowledge", "--raw", "-X", "POST", "-m", "20"]
@@ -267,6 +283,7 @@ def test_a_deadline_ends_a_handler_that_hangs(shared: str) -> None:
     assert b"grpc-status: 4" in done.stdout, done
 
 
+@PORTS
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
 def test_compressed_calls(shared: str, compression: grpc.Compression) -> None:
     request = message("SimpleRequest")(response_size=100_000, payload=message("Payload")(body=bytes(50_000)))
@@ -276,11 +293,18 @@ def test_compressed_calls(shared: str, compression: grpc.Compression) -> None:
     assert len(answer.payload.body) == 100_000
 
 
-def test_http1_and_http2_on_one_port(shared: str) -> None:
+@pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
+def test_http1_and_http2_on_one_port(shared_gateway: Gateway, version: str) -> None:
+    assert json.loads(_curl(version, shared_gateway.wait_ready())) == {"error": "Not Found"}
+
+
+@pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge"])
+def test_the_grpc_port_says_what_it_speaks(shared_gateway: Gateway, version: str) -> None:
+    assert "gRPC alone" in _curl(version, shared_gateway.wait_ready("grpc_port"))
+
+
+def _curl(version: str, address: str) -> str:
     if shutil.which("curl") is None:
         pytest.skip("curl is not on this machine")
-    for version in ("--http1.1", "--http2-prior-knowledge"):
-        done = subprocess.run(
-            ["curl", "-s", version, f"http://{shared}/nope"], capture_output=True, text=True, check=False
-        )
-        assert json.loads(done.stdout) == {"error": "Not Found"}
+    command = ["curl", "-s", version, f"http://{address}/nope"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout

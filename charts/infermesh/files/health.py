@@ -1,4 +1,7 @@
-"""Asks a gateway for its health as any gRPC client would: `health.py HOST:PORT`. Run by `helm test`."""
+"""Asks a gateway for its health on each of its ports, as any gRPC client would: `health.py HOST:PORT…`.
+
+Run by `helm test`.
+"""
 
 import os
 import sys
@@ -27,9 +30,10 @@ def connect(address: str) -> grpc.Channel:
     return grpc.secure_channel(address, credentials, [("grpc.ssl_target_name_override", name)])
 
 
-with connect(sys.argv[1]) as channel:
-    check = channel.unary_unary("/grpc.health.v1.Health/Check")
-    answer = check(b"", timeout=60, wait_for_ready=True)
-if answer != SERVING:
-    sys.exit(f"{sys.argv[1]}: expected SERVING, got {answer!r}")
-print(f"{sys.argv[1]} is SERVING")
+for address in sys.argv[1:]:
+    with connect(address) as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        answer = check(b"", timeout=60, wait_for_ready=True)
+    if answer != SERVING:
+        sys.exit(f"{address}: expected SERVING, got {answer!r}")
+    print(f"{address} is SERVING")

@@ -67,9 +67,18 @@
 {{- end }}
 
 {{- define "infermesh.check.gateway" -}}
-{{- with .values.service -}}
-{{- if and .nodePort (eq .type "ClusterIP") -}}
-{{- fail (printf "gateway.service.nodePort: gateway.service.type ClusterIP has none, got %v" .nodePort) -}}
+{{- $service := .values.service -}}
+{{- range $key, $first := dict "grpcPort" "port" "grpcNodePort" "nodePort" -}}
+{{- $port := get $service $key -}}
+{{- if and $port (eq (int $port) (int (get $service $first))) -}}
+{{- fail (printf "gateway.service.%s: expected another than gateway.service.%s, got %v" $key $first $port) -}}
+{{- end -}}
+{{- end -}}
+{{- range $key := list "nodePort" "grpcNodePort" -}}
+{{- with get $service $key -}}
+{{- if eq $service.type "ClusterIP" -}}
+{{- fail (printf "gateway.service.%s: gateway.service.type ClusterIP has none, got %v" $key .) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- include "infermesh.check.secret" (list .root "tls.front.existingSecret" .root.Values.tls.front.existingSecret "tls.crt" "tls.key") -}}

@@ -23,6 +23,7 @@ tls:
 
 {{- define "infermesh.config.gateway" -}}
 listen: 0.0.0.0:8080
+grpc_listen: 0.0.0.0:8081
 scheduler: {{ include "infermesh.fullname" .root }}-scheduler:8301
 registry: {{ include "infermesh.fullname" .root }}-registry:8302
 state: /var/lib/infermesh

@@ -67,7 +67,7 @@ labels:
 {{- with .root.Values.image.registry }}{{ trimSuffix "/" . }}/{{ end }}{{ $repository }}:{{ include "infermesh.tag" . }}
 {{- end }}
 
-{{/* What load balancers before the public port are told that it speaks. */}}
+{{/* What load balancers before the public ports are told that these speak. */}}
 {{- define "infermesh.frontProtocol" -}}
 {{- if .Values.tls.front.existingSecret }}https{{ else }}kubernetes.io/h2c{{ end }}
 {{- end }}

@@ -22,8 +22,9 @@ data:
     {{- include "infermesh.config" . | nindent 4 }}
 {{- end }}
 
-{{/* A headless Service; takes `port`, and `protocol` if that is not the mesh's. */}}
+{{/* A headless Service; takes `port`, `grpcPort` if gRPC has one of its own, and `protocol` if that is not the mesh's. */}}
 {{- define "infermesh.headlessService" -}}
+{{- $protocol := .protocol | default (include "infermesh.meshProtocol" .root) -}}
 apiVersion: v1
 kind: Service
 metadata:
@@ -40,7 +41,13 @@ spec:
     - name: grpc
       port: {{ .port }}
       targetPort: grpc
-      appProtocol: {{ .protocol | default (include "infermesh.meshProtocol" .root) }}
+      appProtocol: {{ $protocol }}
+    {{- with .grpcPort }}
+    - name: grpc-port
+      port: {{ . }}
+      targetPort: grpc-port
+      appProtocol: {{ $protocol }}
+    {{- end }}
     - name: metrics
       port: 9090
       targetPort: metrics

@@ -55,7 +55,7 @@ class Port:
         for call in sorted(calls, key=lambda call: call.waiting, reverse=True):
             if self.waiting <= self.room:
                 return
-            call.cut(Code.ENHANCE_YOUR_CALM)
+            call.cut(Code.INTERNAL_ERROR)
 
 
 class DoorConnection(Accepted):
@@ -81,9 +81,13 @@ class DoorConnection(Accepted):
         self._last_call: int | None = None  # no later one is taken
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greets the client."""
+        """Takes the connection."""
         super().connection_made(transport)
         self._port.connections.add(self)
+
+    def greet(self) -> None:
+        """Says what goes before all else; sends a client away who has come too late."""
+        super().greet()
         if self._port.leaving:
             self.leave()
 
@@ -217,8 +221,8 @@ class DoorConnection(Accepted):
     def leave(self) -> None:
         """Tells the client to go elsewhere; serves what it sends until it has heard that, and then what it has begun.
 
-        Idempotent."""
-        if not self._leaving:
+        Idempotent. Who has not said a word yet hears it when he has."""
+        if not (self._leaving or self._preface):
             self._leaving = True
             self.write(frames.goaway(frames.WINDOW, Code.NO_ERROR))
             self._goodbye = self._loop.call_later(_FAREWELL, self._leave_for_good)
@@ -256,7 +260,7 @@ class DoorConnection(Accepted):
             if call.waiting < waiting:
                 waiting, since = call.waiting, now
             if now - since > self._port.limits.stall_timeout and isinstance(call, DoorCall):
-                call.cut(Code.CANCEL)
+                call.cut(Code.INTERNAL_ERROR)
             else:
                 self._stalled[call] = waiting, since
 

@@ -24,6 +24,11 @@ class ClientConnection(Connection):
         self._authority, self._scheme = authority.encode(), scheme.encode()
         self._next = 1
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greets the server."""
+        super().connection_made(transport)
+        self.greet()
+
     def call(self, path: str) -> Stream:
         """Begins a call of a method, `/package.Service/Method`; set its `events` before the loop turns."""
         made, self._next = Stream(self, self._next, self.first_window), self._next + 2

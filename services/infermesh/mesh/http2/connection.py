@@ -68,14 +68,17 @@ class Connection(asyncio.Protocol):
     # -- the transport -------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greets the other end."""
+        """Begins."""
         self._transport = made = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         made.set_write_buffer_limits(_BUFFERED)
         _expect_acknowledgements(made.get_extra_info("socket"), self._life.unacknowledged)
+        self._rearm(self._life.interval)
+
+    def greet(self) -> None:
+        """Says what goes before all else."""
         update = frames.window_update(0, self.connection_window - frames.FIRST_WINDOW)
         settings = (*_SETTINGS, (Setting.INITIAL_WINDOW_SIZE, self.stream_window), *self.limits)
-        made.write(self.greeting + frames.settings(settings) + update)
-        self._rearm(self._life.interval)
+        self.write(self.greeting + frames.settings(settings) + update)
 
     def data_received(self, data: bytes) -> None:
         """Acts on frames; unknown ones are passed over."""

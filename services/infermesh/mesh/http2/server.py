@@ -23,7 +23,7 @@ from infermesh.mesh.tls import Certificates
 
 LIFE: Final = Life(interval=20.0, patience=5.0, unacknowledged=5.0)
 _MOST_STREAMS: Final = 100
-_BACKLOG: Final = 128
+_BACKLOG: Final = 4_096  # as far as the system lets it: one that is full makes clients wait for a second
 _SHORT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE: Final = 1.0  # seconds until more connections are tried while the system has no room for one
 
@@ -59,7 +59,7 @@ class Accepted(Connection):
         self._last = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greets the client."""
+        """Takes the connection. The client speaks first: it may speak something else."""
         super().connection_made(transport)
         self._among.add(self)
 
@@ -76,6 +76,8 @@ class Accepted(Connection):
                 self.foreign(data)
                 return
             data, self._preface = data[len(got) :], self._preface[len(got) :]
+            if not self._preface:
+                self.greet()
         super().data_received(data)
 
     def foreign(self, data: bytes) -> None:
