@@ -44,19 +44,27 @@ def roll(mesh, name):
 @pytest.mark.timeout(240)
 def test_a_round_fails_neither_call_nor_token_stream(make_mesh, files):
     mesh = started(make_mesh, files, workers=2)
-    with Accounted(mesh.gateways, "served", rate=200) as calls:
-        with TokenStreams(mesh.gateways, "tokens", streams=12, tokens=50) as streams:
+    with (
+        Accounted(mesh.gateways, "served", rate=100) as calls,
+        Accounted(mesh.grpc_ports, "served", rate=100) as others,
+    ):
+        with (
+            TokenStreams(mesh.gateways, "tokens", streams=6, tokens=50) as streams,
+            TokenStreams(mesh.grpc_ports, "tokens", streams=6, tokens=50) as more,
+        ):
             for name in turns(2)[:2]:
                 streams.wait_flowing()
-                calls.now = streams.now = name
+                more.wait_flowing()
+                calls.now = others.now = streams.now = more.now = name
                 roll(mesh, name)
         for name in turns(2)[2:]:
-            calls.now = name
+            calls.now = others.now = name
             roll(mesh, name)
         calls.more(50)
-    assert calls.failures + streams.failures == []
-    assert calls.answered > 1_000, calls
-    assert streams.whole >= 12, streams
+        others.more(50)
+    assert calls.failures + others.failures + streams.failures + more.failures == []
+    assert min(calls.answered, others.answered) > 500, (calls, others)
+    assert min(streams.whole, more.whole) >= 6, (streams, more)
 
 
 @pytest.mark.soak
@@ -65,8 +73,8 @@ def test_rounds_on_end_fail_neither_call_nor_token_stream(make_mesh, files, soak
     mesh, rounds = started(make_mesh, files, workers=3), 0
     rate = SHARE * capacity(mesh, "served")
     with (
-        Accounted(mesh.gateways, "served", rate) as calls,
-        TokenStreams(mesh.gateways, "tokens", streams=16, tokens=160) as streams,
+        Accounted([*mesh.gateways, *mesh.grpc_ports], "served", rate) as calls,
+        TokenStreams([*mesh.gateways, *mesh.grpc_ports], "tokens", streams=16, tokens=160) as streams,
     ):
         while rounds < 3 or calls.answered < max(20_000, soak_calls) or streams.whole < 50:
             rounds += 1

@@ -17,7 +17,12 @@ from infermesh.testing.serving import is_serving
 
 _POLL: Final = 0.02  # seconds between two looks at a child
 _PROBE: Final = 0.1  # seconds between two questions to its health service
-_BESIDE: Final = {"health": "--health-listen", "metrics": "--metrics-listen", "bundles": "--bundle-listen"}
+_BESIDE: Final = {
+    "health": "--health-listen",
+    "metrics": "--metrics-listen",
+    "bundles": "--bundle-listen",
+    "grpc_port": "--grpc-listen",
+}
 """Flags of the addresses that a service has beside its own."""
 
 # Runs in the child before the service: when the parent dies, however it dies, the child gets SIGTERM and drains.

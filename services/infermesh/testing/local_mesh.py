@@ -88,7 +88,15 @@ class LocalMesh:
     @property
     def gateways(self) -> list[str]:
         """Addresses of all gateways, in the order of their names: `gateway`, `gateway-2` and so on."""
-        return [service.addresses["grpc"] for service in self.processes.values() if service.spec.room == "gateway"]
+        return self._gateways("grpc")
+
+    @property
+    def grpc_ports(self) -> list[str]:
+        """Addresses of the ports for gRPC alone of all gateways, in the same order."""
+        return self._gateways("grpc_port")
+
+    def _gateways(self, kind: str) -> list[str]:
+        return [service.addresses[kind] for service in self.processes.values() if service.spec.room == "gateway"]
 
     def address(self, name: str, kind: str = "grpc") -> str:
         """Returns an address of a service: `kind` is `grpc`, `health`, `metrics`, at a gateway `http` and

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -12,7 +12,7 @@ import hpack
 
 from infermesh.errors import MeshError
 from infermesh.gateway.config import ClientLimits
-from infermesh.gateway.door.call import Desk, DoorCall
+from infermesh.gateway.door.call import Desk
 from infermesh.gateway.door.connection import DoorConnection, Port
 from infermesh.gateway.framing.frames import Limits
 from infermesh.gateway.framing.guard import Guard
@@ -64,6 +64,7 @@ class Service:
             "Collect": Method(self._collect, client_stream=True),
             "Chat": Method(self._chat, client_stream=True, server_stream=True),
             "Deaf": Method(self._deaf, client_stream=True, server_stream=True),
+            "Mute": Method(self._hang, client_stream=True),
             "Stand": Method(self._stand, server_stream=True, standing=True),
         }
         return {f"/test.Service/{name}": method for name, method in made.items()}
@@ -78,7 +79,7 @@ class Service:
         self.contexts.append(context)
         return b"long " + data
 
-    async def _hang(self, data: bytes, context: Context) -> bytes:
+    async def _hang(self, request: Any, context: Context) -> bytes:
         try:
             await asyncio.Event().wait()
         finally:
@@ -175,7 +176,7 @@ class Answer:
     """What came on a stream."""
 
     blocks: list[dict[bytes, bytes]] = field(default_factory=list)
-    pieces: list[bytes] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list, repr=False)
     """What each DATA frame held."""
     ended: bool = False
     reset: int | None = None
@@ -311,6 +312,11 @@ class Caller:
                 answer.ended = bool(each.flags & END_STREAM)
         return self.heard
 
+    def granted(self, stream: int) -> int:
+        """Returns how many bytes more may be sent than at first."""
+        updates = [each for each in self.listen() if (each.kind, each.stream) == (Kind.WINDOW_UPDATE, stream)]
+        return sum(int.from_bytes(each.payload, "big") for each in updates)
+
     def count(self, kind: Kind, stream: int | None = None) -> int:
         """Returns how many frames of a type came."""
         return sum(each.kind == kind and stream in (None, each.stream) for each in self.listen())
@@ -339,5 +345,3 @@ async def done(caller: Caller, *numbers: int) -> list[Answer]:
 def on_the_long_way(house: House) -> int:
     """Returns how many calls have a task."""
     return len(house.desk.running)
-
-

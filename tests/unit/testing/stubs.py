@@ -25,7 +25,10 @@ note("start " + name + " " + json.dumps(sys.argv[1:]))
 listen = flags["--listen"]
 address = listen if not listen.endswith(":0") else "127.0.0.1:" + str(os.getpid())
 part = pathlib.Path(flags["--ready-file"] + ".part")
-part.write_text(json.dumps({"pid": os.getpid(), "addresses": {"grpc": address}}))
+addresses = {"grpc": address}
+if "--grpc-listen" in flags:
+    addresses["grpc_port"] = address + "1"
+part.write_text(json.dumps({"pid": os.getpid(), "addresses": addresses}))
 part.rename(flags["--ready-file"])
 while True:
     time.sleep(1)

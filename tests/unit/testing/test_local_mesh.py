@@ -76,6 +76,14 @@ def test_a_restarted_service_listens_where_it_did(stubs):
         assert stubs.arguments("scheduler")["--listen"] == before
 
 
+def test_a_restarted_gateway_has_both_its_ports_again(stubs):
+    with stubs.mesh() as mesh:
+        before = mesh.gateway, mesh.grpc_port
+        mesh.restart("gateway")
+        given = stubs.arguments("gateway")
+        assert (given["--listen"], given["--grpc-listen"]) == before
+
+
 def test_kill_returns_when_the_service_is_gone(stubs):
     with stubs.mesh() as mesh:
         mesh.kill("worker-1")

@@ -97,7 +97,8 @@ def test_a_service_that_dies_is_started_again_where_it_was(up, stubs):
     assert running.stop(signal.SIGTERM) == 0
     assert "worker-1 ended with -9" in running.shown()
     addresses = json.loads(running.shown()[: running.shown().index("\n}") + 2])
-    assert addresses["gateway"] == addresses["services"]["gateway"]["grpc"]
+    gateway = addresses["services"]["gateway"]
+    assert (addresses["gateway"], addresses["grpc_port"]) == (gateway["grpc"], gateway["grpc_port"])
     assert stubs.arguments("worker-1")["--listen"] == addresses["services"]["worker-1"]["grpc"]
 
 

@@ -43,9 +43,11 @@ class Body:
         self._unread += size
         if self._unread + self._owed > WINDOW:
             raise ConnectionFault.of(Code.FLOW_CONTROL_ERROR, f"expected at most {WINDOW} bytes before an update")
+        self._ended = end
         if payload:
             self._chunks.append(payload)
-        self._ended = end
+        elif not self._chunks:
+            self._give_back()  # nobody need read padding
         self._tell()
 
     def receive(self) -> "asyncio.Future[Event]":

@@ -1,11 +1,12 @@
 """One call on the gRPC port."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from infermesh.errors import InvalidInput
+from infermesh.errors import Cancelled, InvalidInput
 from infermesh.gateway.door.body import Body
 from infermesh.gateway.framing import failure, frames
 from infermesh.gateway.framing.exchange import Scope, Send
@@ -178,17 +179,19 @@ class DoorCall(Outgoing):
         self.finish((*RESPONSE, *failure.ending(error, path, ())))
 
     def _say(self, event: Event) -> "asyncio.Future[None]":
-        """Sends what an ASGI event says; what it gives is done when the caller has room for more."""
-        if self.open:
-            kind = event["type"]
-            if kind == "http.response.start":
-                self.send_headers(((b":status", b"%d" % event["status"]), *event["headers"]))
-            elif kind == "http.response.trailers":
-                self.finish(event["headers"])
-            elif event["body"]:
-                self.pour(event["body"])
-                if event["more_body"] and self.congested:
-                    return self.drained()
+        """Sends what an ASGI event says; what it gives is done when the caller has room for more, or fails if it has
+        gone: that may be all that tells a handler which does not read."""
+        if not self.open:
+            return _gone(self._desk.loop)
+        kind = event["type"]
+        if kind == "http.response.start":
+            self.send_headers(((b":status", b"%d" % event["status"]), *event["headers"]))
+        elif kind == "http.response.trailers":
+            self.finish(event["headers"])
+        elif event["body"]:
+            self.pour(event["body"])
+            if event["more_body"] and self.congested:
+                return self.drained()
         return self._desk.settled
 
     # -- its end -------------------------------------------------------------------------------------------------------
@@ -224,4 +227,12 @@ class DoorCall(Outgoing):
 
 
 async def _run(serving: Awaitable[None]) -> None:
-    await serving
+    with contextlib.suppress(Cancelled):  # nobody is there to be told
+        await serving
+
+
+def _gone(loop: asyncio.AbstractEventLoop) -> "asyncio.Future[None]":
+    gone: asyncio.Future[None] = loop.create_future()
+    gone.set_exception(Cancelled("the caller went away"))
+    gone.exception()  # it need not be awaited
+    return gone
