@@ -5,7 +5,7 @@ Usage: python -m benchmarks [--quick] [--only NAMES] [--pairs N] [--results FOLD
 Starts each system itself on free ports and interleaves it with an empty `grpc.aio` echo server, or with the peer that
 it is compared to. Ends with a line for each row, `NAME VALUE GOAL ok|short`, and with exit code 1 if one is short.
 --quick repeats less, and leaves out peers that are not installed yet or take long to start. --only limits it to
-sections: mlp, prototype, peers, tensor, encoder, tokens.
+sections: mlp, front, peers, tensor, encoder, tokens.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks import machine, models, overhead, report, share, side_by_side, token_rows
-from benchmarks.prototype.system import prototype
 from benchmarks.rows import Absent, Row
 from benchmarks.servers import System, echo, mesh
 from benchmarks.settings import FULL, QUICK, Settings
@@ -38,7 +37,7 @@ class Bench:
         """Returns the sections by name, in the order in which they run."""
         return {
             "mlp": self.mlp,
-            "prototype": self.prototype,
+            "front": self.front,
             "peers": self.peers,
             "tensor": self.tensor,
             "encoder": self.encoder,
@@ -50,10 +49,10 @@ class Bench:
         with mesh(self.folder / "mlp", models.mlp()) as other:
             yield from overhead.mlp(self.folder, self.echo, other, self.settings)
 
-    def prototype(self) -> Iterator[Row | Absent]:
-        """The two hops with nothing in them beside the echo, and the mesh beside them."""
-        with prototype(self.folder / "prototype") as bare, mesh(self.folder / "prototype", models.mlp()) as other:
-            yield from overhead.prototype(self.folder, self.echo, bare, other, self.settings)
+    def front(self) -> Iterator[Row | Absent]:
+        """Small calls through the port of all protocols beside the echo."""
+        with mesh(self.folder / "front", models.mlp()) as other:
+            yield from overhead.front(self.folder, self.echo, other.through_front(), self.settings)
 
     def peers(self) -> Iterator[Row | Absent]:
         """Small calls beside other servers of the same model."""

@@ -1,13 +1,14 @@
 """What a call through the mesh costs, as a ratio to an empty `grpc.aio` server in the same run.
 
 Usage: python -m benchmarks.cost [--in-flight 1,64,256] [--pairs 5] [--seconds 2] [--workers 1] [--threads]
-                                 [--model mlp|tensor|encoder]
+                                 [--model mlp|tensor|encoder] [--front]
 
 Starts an echo server and a local mesh that serves a model (mlp: 64-128-10, calls of 300 bytes; tensor: 600 KB in and
 out), and lets the same load (h2load, with a deadline and trace context) run against each in turn (A/B/A/B). CPU is that
 of all processes of the data path: gateway, Envoy, worker and runner; the load generator's does not count. Printed are
 medians of the pairs' ratios with their range; a row is marked noisy when the echo's own cost moved by more than 20 %.
---threads adds where it went: CPU and wake-ups per call of each thread of the mesh.
+--threads adds where it went: CPU and wake-ups per call of each thread of the mesh. --front calls through the port of
+all protocols, with Envoy between, instead of that for gRPC alone.
 """
 
 import argparse
@@ -79,10 +80,12 @@ def main() -> None:
     parser.add_argument("--model", choices=MODELS, default="mlp")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", action="store_true")
+    parser.add_argument("--front", action="store_true")
     options = parser.parse_args()
     settings = Settings(options.pairs, options.seconds)
     served = MODELS[options.model]()
-    with tempfile.TemporaryDirectory() as name, echo() as base, mesh(Path(name), served, options.workers) as other:
+    with tempfile.TemporaryDirectory() as name, echo() as base, mesh(Path(name), served, options.workers) as made:
+        other = made.through_front() if options.front else made
         calls = Calls(Path(name) / "body", served.request())
         served.check(calls.answer(other))
         for in_flight in map(int, options.in_flight.split(",")):

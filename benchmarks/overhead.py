@@ -34,19 +34,15 @@ def mlp(folder: Path, base: System, other: System, settings: Settings) -> Iterat
     yield _row("mlp-1-added-p50", alone, added, 1.5, at_most=True)
 
 
-def prototype(folder: Path, base: System, bare: System, mesh: System, settings: Settings) -> Iterator[Row]:
-    """Yields what the prototype costs beside the echo, and the mesh beside it, at 64, 256 and 1 calls in flight."""
+def front(folder: Path, base: System, other: System, settings: Settings) -> Iterator[Row]:
+    """Yields what the same costs through the port of all protocols, which `other` is; there is no goal."""
     served = models.mlp()
-    calls = Calls(folder / "prototype-call", served.request())
-    for system in (bare, mesh):
-        served.check(calls.answer(system))
+    calls = Calls(folder / "front-call", served.request())
+    served.check(calls.answer(other))
     for in_flight in (64, 256, 1):
-        pairs = compare(calls, base, bare, in_flight, settings)
-        yield _row(f"prototype-{in_flight}-cpu", pairs, pairs.ratio(_cpu), math.nan, at_most=True, other="prototype")
-        yield _row(f"prototype-{in_flight}-rate", pairs, pairs.ratio(_rate), math.nan, at_most=False, other="prototype")
-        beside = compare(calls, bare, mesh, in_flight, settings)
-        ratio, name = beside.ratio(_cpu), f"mlp-{in_flight}-over-prototype"
-        yield _row(name, beside, ratio, math.nan, at_most=True, base="prototype")
+        pairs = compare(calls, base, other, in_flight, settings)
+        yield _row(f"front-{in_flight}-cpu", pairs, pairs.ratio(_cpu), math.nan, at_most=True)
+        yield _row(f"front-{in_flight}-rate", pairs, pairs.ratio(_rate), math.nan, at_most=False)
 
 
 def tensor(folder: Path, base: System, other: System, settings: Settings) -> Iterator[Row]:
@@ -58,10 +54,8 @@ def tensor(folder: Path, base: System, other: System, settings: Settings) -> Ite
     yield _row("tensor-600k-cpu", pairs, pairs.ratio(_cpu), 2.5, at_most=True)
 
 
-def _row(
-    name: str, pairs: Pairs, ratio: Ratio, goal: float, *, at_most: bool, base: str = "echo", other: str = "mesh"
-) -> Row:
-    note = f"{base} {_figures(pairs.base)}; {other} {_figures(pairs.other)}"
+def _row(name: str, pairs: Pairs, ratio: Ratio, goal: float, *, at_most: bool) -> Row:
+    note = f"echo {_figures(pairs.base)}; mesh {_figures(pairs.other)}"
     return Row(name, ratio.median, goal, at_most, ratio.low, ratio.high, noisy=pairs.noisy, note=note)
 
 

@@ -28,6 +28,18 @@ class System:
         return cpu_seconds(self.pids.values())
 
 
+@dataclass(frozen=True)
+class Mesh(System):
+    """A mesh; `address` is the gateway's port for gRPC alone."""
+
+    front: str
+    """Address of the port for all protocols, with Envoy between."""
+
+    def through_front(self) -> System:
+        """Returns the same mesh, called through that port."""
+        return System(self.front, self.pids)
+
+
 @contextmanager
 def echo() -> Iterator[System]:
     """Runs the echo server."""
@@ -42,7 +54,7 @@ def echo() -> Iterator[System]:
 
 
 @contextmanager
-def mesh(folder: Path, served: Served, workers: int = 1) -> Iterator[System]:
+def mesh(folder: Path, served: Served, workers: int = 1) -> Iterator[Mesh]:
     """Runs a mesh that serves a model on CPUs; only its data path counts as the system."""
     file = folder / f"{served.name}.pt2"
     served.export(file)
@@ -51,4 +63,4 @@ def mesh(folder: Path, served: Served, workers: int = 1) -> Iterator[System]:
         client.push(served.name, file, signature=served.signature(), max_batch_size=served.max_batch_size)
         client.deploy(served.name, version="1", replicas=workers, timeout=120)
         names = ["gateway", *(f"worker-{number}" for number in range(1, workers + 1))]
-        yield System(local.gateway, {name: local.processes[name].pid for name in names})
+        yield Mesh(local.grpc_port, {name: local.processes[name].pid for name in names}, local.gateway)

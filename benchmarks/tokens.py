@@ -81,7 +81,7 @@ def mesh(folder: Path, steps: list[float], slots: int) -> Iterator[Callable[[flo
 
         def deploy(step: float) -> System:
             client.deploy("tokens", version=versions[step], timeout=60)
-            return System(local.gateway, pids)
+            return System(local.grpc_port, pids)
 
         yield deploy
 

@@ -9,6 +9,7 @@ from typing import Final
 from infermesh.gateway.config import ClientLimits
 from infermesh.gateway.door.body import WINDOW
 from infermesh.gateway.door.call import Desk, DoorCall
+from infermesh.gateway.door.gathering import Gathering
 from infermesh.gateway.framing.methods import Method
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.connection import Life
@@ -58,7 +59,7 @@ class Port:
             call.cut(Code.INTERNAL_ERROR)
 
 
-class DoorConnection(Accepted):
+class DoorConnection(Gathering):
     """A connection. `look` is called now and then."""
 
     stream_window, connection_window = WINDOW, _WINDOW
@@ -73,7 +74,7 @@ class DoorConnection(Accepted):
         self._fresh: list[DoorCall] = []
         self._later: list[Frame] = []
         self._stalled: dict[Outgoing, tuple[int, float]] = {}
-        self._block_since: tuple[Frame, float] | None = None
+        self._part_since: tuple[Frame | int, float] | None = None  # what has come of headers or a frame, and since when
         self._kept = self._owed = 0
         self._begun = self._resets = self._chatter = 0
         self._leaving = False
@@ -237,12 +238,12 @@ class DoorConnection(Accepted):
         """Ends what stands still."""
         limits = self._port.limits
         self._chatter = 0
-        block = self._block_of
-        if block is None:
-            self._block_since = None
-        elif self._block_since is None or self._block_since[0] is not block:
-            self._block_since = (block, now)
-        begun = self._opened if self._preface else self._block_since[1] if self._block_since else now
+        part = self._block_of if self._block_of is not None else self._splitter.unfinished
+        if part is None:
+            self._part_since = None
+        elif self._part_since is None or self._part_since[0] != part:
+            self._part_since = (part, now)
+        begun = self._opened if self._preface else self._part_since[1] if self._part_since else now
         if now - begun > limits.header_timeout:
             self.abort(f"its first bytes, or a request's headers, took more than {limits.header_timeout} s")
             return
@@ -256,13 +257,13 @@ class DoorConnection(Accepted):
         """Cuts the calls whose callers take nothing of what they were sent."""
         before, self._stalled = self._stalled, {}
         for call in [call for call in self._held if call.waiting]:
-            waiting, since = before.get(call, (call.waiting + 1, now))
-            if call.waiting < waiting:
-                waiting, since = call.waiting, now
+            moved, since = before.get(call, (0, now))
+            if call.moved > moved:
+                moved, since = call.moved, now
             if now - since > self._port.limits.stall_timeout and isinstance(call, DoorCall):
                 call.cut(Code.INTERNAL_ERROR)
             else:
-                self._stalled[call] = waiting, since
+                self._stalled[call] = moved, since
 
 
 _DATA: Final = int(Kind.DATA)

@@ -56,6 +56,7 @@ class Connection(asyncio.Protocol):
         self._held: dict[Outgoing, None] = {}
         self.first_window = frames.FIRST_WINDOW
         self._unread = 0
+        self._last = 0  # the last stream that the other end has begun
         self._heard, self._pinged = True, False
         self._timer: asyncio.TimerHandle | None = None
         self._over: str | None = None  # why the connection has ended
@@ -101,7 +102,7 @@ class Connection(asyncio.Protocol):
 
     def fault(self, fault: ConnectionFault) -> None:
         """Ends a connection whose other end has broken the rules."""
-        self.write(frames.goaway(0, fault.code))
+        self.write(frames.goaway(self._last, fault.code))
         self.close(fault.message)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -253,6 +254,10 @@ class Connection(asyncio.Protocol):
             of.window += grown
             if of.window > frames.WINDOW:
                 raise ConnectionFault.of(Code.FLOW_CONTROL_ERROR, "a window was made larger than it can be")
+        if isinstance(of, Outgoing) and of in self._held:
+            del self._held[of]
+            of.go_on()
+        elif of is self and self.window <= grown:  # else none has waited for it
             self._release()
 
     # -- life ----------------------------------------------------------------------------------------------------------

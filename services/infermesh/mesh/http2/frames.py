@@ -105,6 +105,7 @@ class Splitter:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._before = 0  # bytes that came before it
         self._left = 0  # bytes of a DATA frame that are still to come
         self._flags = self._stream = 0
 
@@ -131,7 +132,14 @@ class Splitter:
             else:
                 break
         self._rest = chunk[at:]
+        self._before += at
         return found
+
+    @property
+    def unfinished(self) -> int | None:
+        """Where in all that came a frame begins that is not whole, if there is one that is not known to be DATA."""
+        rest = self._rest
+        return self._before if rest and not (len(rest) >= _HEAD.size and rest[3] == Kind.DATA) else None
 
     def _piece(self, chunk: bytes, begin: int, found: list[Frame]) -> int:
         """Takes what there is of a DATA frame, and returns where that ends."""

@@ -59,6 +59,7 @@ class Outgoing(ABC):
         "_line",
         "_out",
         "_said_all",
+        "moved",
         "number",
         "open",
         "waiting",
@@ -73,6 +74,8 @@ class Outgoing(ABC):
         """False once nothing can be sent any more."""
         self.waiting = 0
         """Bytes that wait to be sent."""
+        self.moved = 0
+        """Bytes that had to wait, and were sent."""
         self._line = line
         self._out: deque[memoryview] | None = None  # most streams need none
         self._ending = b""
@@ -146,6 +149,7 @@ class Outgoing(ABC):
                 out.appendleft(piece[room:])
                 piece = piece[:room]
             self._wait(-len(piece))
+            self.moved += len(piece)
             self._leave(len(piece), piece)
         if out:
             line.hold(self)

@@ -56,7 +56,6 @@ class Accepted(Connection):
         super().__init__(life)
         self._among = among
         self._preface = frames.PREFACE
-        self._last = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the connection. The client speaks first: it may speak something else."""
