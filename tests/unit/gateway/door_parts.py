@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
@@ -10,125 +10,23 @@ from urllib.parse import unquote
 
 import hpack
 
-from infermesh.errors import MeshError
 from infermesh.gateway.config import ClientLimits
 from infermesh.gateway.door.call import Desk
 from infermesh.gateway.door.connection import DoorConnection, Port
 from infermesh.gateway.framing.frames import Limits
 from infermesh.gateway.framing.guard import Guard
-from infermesh.gateway.framing.methods import Context, Method
-from infermesh.gateway.framing.outlet import Outlet
 from infermesh.gateway.framing.vigil import Vigil
 from infermesh.gateway.front import Front
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.frames import END_HEADERS, END_STREAM, Code, Frame, Kind, Setting, Splitter
 from infermesh.mesh.messages import Decoder
 from infermesh.mesh.wire import Bytes
+from tests.unit.gateway.door_service import Service
 from tests.unit.gateway_front.wire import framed
 from tests.unit.mesh.http2_parts import turns
 
 OK, CANCELLED, INVALID, LATE, EXHAUSTED, UNIMPLEMENTED, INTERNAL = 0, 1, 3, 4, 8, 12, 13
 LARGEST = 4 << 20
-
-
-class Running:
-    """A direct call under way."""
-
-    def __init__(self) -> None:
-        self.cancelled = 0
-
-    def cancel(self) -> None:
-        self.cancelled += 1
-
-
-class Service:
-    """Methods of every kind. Unary ones of both ways tell by what they answer which one it was."""
-
-    def __init__(self) -> None:
-        self.begin: Callable[[bytes, Any], None] = lambda data, reply: reply.answer(b"direct " + data)
-        """What a direct call does first."""
-        self.replies: list[Any] = []
-        self.running: list[Running] = []
-        self.contexts: list[Context] = []
-        self.cancelled = 0
-        """Calls on the long way whose handlers were cancelled."""
-
-    def methods(self) -> dict[str, Method]:
-        """Returns them by path."""
-        made = {
-            "Direct": Method(self._long, direct=self._direct),
-            "Unary": Method(self._long),
-            "Hang": Method(self._hang),
-            "Many": Method(self._many, server_stream=True),
-            "Push": Method(lambda data, context: Pushed(data), server_stream=True, pushes=True),
-            "Collect": Method(self._collect, client_stream=True),
-            "Chat": Method(self._chat, client_stream=True, server_stream=True),
-            "Deaf": Method(self._deaf, client_stream=True, server_stream=True),
-            "Mute": Method(self._hang, client_stream=True),
-            "Stand": Method(self._stand, server_stream=True, standing=True),
-        }
-        return {f"/test.Service/{name}": method for name, method in made.items()}
-
-    def _direct(self, data: bytes, reply: Any) -> Running:
-        self.replies.append(reply)
-        self.running.append(running := Running())
-        self.begin(data, reply)
-        return running
-
-    async def _long(self, data: bytes, context: Context) -> bytes:
-        self.contexts.append(context)
-        return b"long " + data
-
-    async def _hang(self, request: Any, context: Context) -> bytes:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            self.cancelled += 1
-        return b""
-
-    async def _many(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        for size in data.split():
-            yield bytes(int(size))
-
-    async def _collect(self, requests: AsyncIterator[bytes], context: Context) -> bytes:
-        return b"+".join([request async for request in requests])
-
-    async def _chat(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-        async for request in requests:
-            yield b"you said " + request
-
-    async def _deaf(self, requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-        try:
-            while True:
-                yield b"tick"
-                await asyncio.sleep(1)
-        finally:
-            self.cancelled += 1
-
-    async def _stand(self, data: bytes, context: Context) -> AsyncIterator[bytes]:
-        yield b"still"
-        await asyncio.Event().wait()
-
-
-class Pushed:
-    """Has what was asked for pulled, a word in each turn of the loop; `!` fails."""
-
-    def __init__(self, data: bytes) -> None:
-        self._words = data.split()
-        self._ready: list[bytes] = []
-
-    async def push(self, outlet: Outlet) -> None:
-        outlet.open(self._pull)
-        for word in self._words:
-            if word == b"!":
-                raise MeshError("it went wrong")
-            self._ready.append(word)
-            outlet.news()
-            await asyncio.sleep(0)
-
-    def _pull(self) -> list[bytes]:
-        ready, self._ready = self._ready, []
-        return ready
 
 
 class Pipe(asyncio.Transport):
@@ -137,6 +35,7 @@ class Pipe(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.sent = b""
+        self.writes = 0
         self.end = ""
         """How it was closed, if it was."""
         self.reading = True
@@ -145,6 +44,7 @@ class Pipe(asyncio.Transport):
     def write(self, data: Bytes) -> None:  # type: ignore[override]
         assert not self.end
         self.sent += data
+        self.writes += 1
 
     def writelines(self, parts: Iterable[Bytes]) -> None:  # type: ignore[override]
         self.write(b"".join(parts))
@@ -296,7 +196,8 @@ class Caller:
         return self.answers[number]
 
     def listen(self) -> list[Frame]:
-        """Reads what came, and returns all of it."""
+        """Reads what came, also what would have left in the loop's next turn, and returns all of it."""
+        self.connection._flush()
         sent, self._read = self.pipe.sent[self._read :], len(self.pipe.sent)
         for each in self._splitter.feed(sent):
             self.heard.append(each)
@@ -345,3 +246,13 @@ async def done(caller: Caller, *numbers: int) -> list[Answer]:
 def on_the_long_way(house: House) -> int:
     """Returns how many calls have a task."""
     return len(house.desk.running)
+
+
+def burst(caller: Caller, count: int, name: str = "Direct") -> bytes:
+    """Returns the frames of calls that come together; their messages are numbered."""
+    sent = b""
+    for place in range(count):
+        number, block = caller.headers(name)
+        sent += frames.frame(Kind.HEADERS, END_HEADERS, number, block)
+        sent += frames.frame(Kind.DATA, END_STREAM, number, framed(b"%d" % place))
+    return sent

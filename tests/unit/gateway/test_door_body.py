@@ -148,7 +148,7 @@ ACTIONS = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(ACTIONS, st.sampled_from(["end", "leave", "close"]))
 def test_bytes_come_out_whole_and_in_order_and_room_is_neither_lost_nor_made(
     actions: list[tuple[str, int, int]], end: str

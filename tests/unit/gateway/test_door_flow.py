@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infermesh.gateway.door.body import WINDOW
+from infermesh.gateway.door.call import DoorCall
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.frames import FIRST_WINDOW, FRAME_SIZE, Code, Kind
 from tests.unit.gateway.door_parts import OK, Caller, done
@@ -82,6 +83,32 @@ async def test_a_call_that_waits_holds_up_no_other() -> None:
     caller.service.begin = lambda data, reply: reply.answer(data)
     assert caller.answer(caller.call(b"next")).messages == [b"next"]
     assert not caller.answer(first).ended
+
+
+async def test_small_answers_use_up_the_window_of_the_connection_too() -> None:
+    caller = Caller()
+    caller.service.begin = lambda data, reply: reply.answer(bytes(995))
+    numbers = [caller.call(b"x") for _ in range(100)]
+    assert sum(got(caller, number) for number in numbers) == FIRST_WINDOW
+    caller.grant(100_000 - FIRST_WINDOW, 0)
+    assert [caller.answer(number).code for number in numbers] == [OK] * 100
+    assert caller.connection.window == 0
+
+
+async def test_only_calls_that_may_go_on_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    caller = Caller()
+    caller.grant(1 << 20, 0)
+    numbers = [(await large(caller, 100_000))[0] for _ in range(10)]
+    looked, go_on = list[int](), DoorCall.go_on
+
+    def noted(call: DoorCall) -> None:
+        looked.append(call.number)
+        go_on(call)
+
+    monkeypatch.setattr(DoorCall, "go_on", noted)
+    caller.grant(1, numbers[3])
+    caller.grant(1, 0)
+    assert looked == [numbers[3]], "none of them waits for the connection"
 
 
 @pytest.mark.parametrize("name", ["Direct", "Many"])
@@ -219,6 +246,19 @@ async def test_room_of_the_connection_is_given_back_for_all_that_came() -> None:
     assert caller.granted(0) - greeted == sent
 
 
+async def test_room_is_given_back_for_what_nobody_has_read() -> None:
+    caller = Caller()
+    for _ in range(20):
+        number = caller.begin("Hang")
+        await turns(5)
+        for _ in range(WINDOW // FRAME_SIZE):
+            caller.data(number, bytes(FRAME_SIZE))
+        caller.reset(number)
+        await turns()
+    assert not caller.pipe.end
+    assert caller.granted(0) > 20 * WINDOW
+
+
 @pytest.mark.parametrize("of", ["a call", "the connection", "a call without a method"])
 async def test_who_sends_more_than_there_is_room_for_is_cut(of: str) -> None:
     caller = Caller()
@@ -238,5 +278,5 @@ async def test_a_window_beyond_its_bound_ends_the_connection() -> None:
     caller = Caller()
     number = caller.begin()
     caller.give(2 * frames.window_update(number, 2**31 - 1))
-    assert caller.farewells == [(0, Code.FLOW_CONTROL_ERROR)]
+    assert [code for _, code in caller.farewells] == [Code.FLOW_CONTROL_ERROR]
     assert caller.house.port.connections == {caller.connection}

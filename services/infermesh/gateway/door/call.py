@@ -161,7 +161,7 @@ class DoorCall(Outgoing):
         if not self.open:
             return
         line, size, number = self._line, len(message) + HEADER, self.number
-        if line.paused or size > min(self.window, line.window, line.frame_size):
+        if size > self.window or size > line.window or size > line.frame_size or line.paused:
             self.send_headers(RESPONSE)
             self.send(message)
             self.finish(((b"grpc-status", b"0"),))

@@ -22,7 +22,7 @@ class Gathering(Accepted):
 
     def write(self, *parts: Bytes) -> None:
         """Sends bytes: at once if nobody else may have something to say, else in the loop's next turn."""
-        size = sum(map(len, parts))
+        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         if not self._gathered:
             if len(self.streams) <= 1 or size > _SMALL:
                 super().write(*parts)

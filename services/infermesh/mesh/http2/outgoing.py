@@ -96,8 +96,9 @@ class Outgoing(ABC):
 
     def pour(self, *parts: Bytes) -> None:
         """Sends bytes; the stream must be open."""
-        line, size = self._line, sum(map(len, parts))
-        if not (self._out or line.paused) and size <= min(self.window, line.window, line.frame_size):
+        line, size = self._line, len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        fits = size <= self.window and size <= line.window and size <= line.frame_size
+        if fits and not (self._out or line.paused):
             self._leave(size, *parts)
         else:
             if self._out is None:
