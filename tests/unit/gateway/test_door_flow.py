@@ -246,17 +246,23 @@ async def test_room_of_the_connection_is_given_back_for_all_that_came() -> None:
     assert caller.granted(0) - greeted == sent
 
 
-async def test_room_is_given_back_for_what_nobody_has_read() -> None:
-    caller = Caller()
-    for _ in range(20):
-        number = caller.begin("Hang")
-        await turns(5)
-        for _ in range(WINDOW // FRAME_SIZE):
-            caller.data(number, bytes(FRAME_SIZE))
-        caller.reset(number)
-        await turns()
-    assert not caller.pipe.end
-    assert caller.granted(0) > 20 * WINDOW
+@pytest.mark.parametrize("end", ["late", "cancelled"])
+def test_room_is_given_back_for_what_nobody_has_read(end: str) -> None:
+    async def scenario() -> None:
+        caller = Caller()
+        for _ in range(20):
+            number = caller.begin("Mute", (b"grpc-timeout", b"1S"))
+            for _ in range(WINDOW // FRAME_SIZE):
+                caller.data(number, bytes(FRAME_SIZE))
+                await turns(2)
+            if end == "cancelled":
+                caller.reset(number)
+            await asyncio.sleep(2)
+            assert not caller.streams
+        assert not caller.pipe.end
+        assert caller.granted(0) > 20 * WINDOW
+
+    run(scenario())
 
 
 @pytest.mark.parametrize("of", ["a call", "the connection", "a call without a method"])

@@ -10,6 +10,7 @@ from infermesh.mesh.wire import Bytes
 
 WINDOW: Final = 1 << 20
 """Bytes of a request that may have come before somebody asks for them."""
+_SMALL: Final = 4 << 10
 _DISCONNECT: Final[Event] = {"type": "http.disconnect"}
 
 
@@ -28,27 +29,35 @@ class Line(Protocol):
 class Body:
     """What comes on a stream. After its end, `receive` gives nothing until the caller goes away."""
 
-    __slots__ = ("_chunks", "_ended", "_gone", "_line", "_loop", "_number", "_owed", "_told", "_unread", "_waiter")
+    __slots__ = ("_chunks", "_ended", "_gone", "_line", "_loop", "_number", "_owed", "_told", "_waiter", "unread")
 
     def __init__(self, line: Line, number: int, loop: asyncio.AbstractEventLoop) -> None:
         self._line, self._number, self._loop = line, number, loop
         self._chunks: list[Bytes] = []
-        self._unread = 0
+        self.unread = 0
+        """Bytes that have come and were not asked for yet."""
         self._owed = 0  # bytes that were read, and whose room the sender has not been given back
         self._ended = self._told = self._gone = False
         self._waiter: asyncio.Future[Event] | None = None
 
     def take(self, payload: Bytes, size: int, end: bool) -> None:
         """Takes the content of a frame of `size` bytes. Raises ConnectionFault if the sender had no room for it."""
-        self._unread += size
-        if self._unread + self._owed > WINDOW:
+        self.unread += size
+        if self.unread + self._owed > WINDOW:
             raise ConnectionFault.of(Code.FLOW_CONTROL_ERROR, f"expected at most {WINDOW} bytes before an update")
         self._ended = end
         if payload:
-            self._chunks.append(payload)
+            self._keep(payload)
         elif not self._chunks:
             self._give_back()  # nobody need read padding
         self._tell()
+
+    def _keep(self, payload: Bytes) -> None:
+        chunks = self._chunks
+        if chunks and len(payload) < _SMALL and len(chunks[-1]) < _SMALL:  # else a byte might take up a hundred
+            chunks[-1] = bytes(chunks[-1]) + payload
+        else:
+            chunks.append(payload)
 
     def receive(self) -> "asyncio.Future[Event]":
         """Returns the next event; one question at a time."""
@@ -58,8 +67,8 @@ class Body:
 
     def close(self) -> None:
         """Drops what nobody will ask for any more. Idempotent."""
-        self._line.consumed(self._unread)
-        self._unread = 0
+        self._line.consumed(self.unread)
+        self.unread = 0
         self._chunks.clear()
         self._waiter = None
 
@@ -86,7 +95,7 @@ class Body:
         waiter.set_result(event)
 
     def _give_back(self) -> None:
-        read, self._unread = self._unread, 0
+        read, self.unread = self.unread, 0
         self._line.consumed(read)
         self._owed += read
         if self._owed >= WINDOW // 2 and not self._ended:

@@ -59,7 +59,7 @@ class DoorCall(Outgoing):
     """A call. It is the `Reply` of its method's `direct` handler, where the request comes in one piece: nothing is
     awaited then, from the first frame to the last. All else goes the long way, through an `Exchange`."""
 
-    __slots__ = ("_body", "_desk", "_method", "_running", "_wire", "began", "deadline", "known", "slot")
+    __slots__ = ("_body", "_desk", "_method", "_running", "_wire", "began", "cost", "deadline", "known", "slot")
 
     def __init__(
         self, desk: Desk, wire: Wire, number: int, window: int, known: Headers, method: Method | None, began: float
@@ -71,10 +71,17 @@ class DoorCall(Outgoing):
         """When the call is too late, in seconds of the event loop's clock."""
         self.began = began
         """When it began, by the same clock."""
+        self.cost = 0
+        """Bytes that it takes beside its body and its answer."""
         self.slot: dict[Any, None] | None = None
         self._desk, self._wire, self._method = desk, wire, method
         self._running: Running | None = None
         self._body: Body | None = None
+
+    @property
+    def weight(self) -> int:
+        """Bytes that are kept for it."""
+        return self.cost + self.waiting + (self._body.unread if self._body is not None else 0)
 
     # -- the request ---------------------------------------------------------------------------------------------------
 

@@ -31,6 +31,8 @@ _FAREWELL: Final = 1.0
 _JITTER: Final = 0.1  # of the age that a connection may reach: those that came together shall not all go together
 _MEANT: Final = 1.0
 """Seconds: a call that lived so long was meant."""
+_CALL: Final = 2 << 10
+"""Bytes that a call takes beside its request."""
 _CHATTER: Final = 10_000
 """Frames that are no calls, between two looks."""
 
@@ -43,18 +45,22 @@ class Port:
     desk: Desk
     limits: ClientLimits
     room: int
-    """Bytes of answers that may wait for their callers."""
+    """Bytes of calls that may be kept: of answers that wait for their callers, of requests that wait to be read."""
     rng: Random = field(default_factory=Random)
     waiting: int = 0
-    """Bytes that do."""
+    """Bytes of answers that are."""
+    kept: int = 0
+    """Bytes of requests that are, headers among them, with what calls themselves take."""
     leaving: bool = False
     connections: "set[DoorConnection]" = field(default_factory=set)
 
-    def shed(self) -> None:
-        """Cuts the calls of which most waits for its caller, until there is room."""
+    def look(self) -> None:
+        """Cuts the calls of which most is kept, if there is no room for all."""
+        if self.kept + self.waiting <= self.room:
+            return
         calls = [call for each in self.connections for call in each.streams.values() if isinstance(call, DoorCall)]
-        for call in sorted(calls, key=lambda call: call.waiting, reverse=True):
-            if self.waiting <= self.room:
+        for call in sorted(calls, key=lambda call: call.weight, reverse=True):
+            if self.kept + self.waiting <= self.room:
                 return
             call.cut(Code.INTERNAL_ERROR)
 
@@ -124,6 +130,7 @@ class DoorConnection(Gathering):
         fresh, self._fresh = self._fresh, []
         for call in fresh:
             call.watch()
+        self._port.look()
 
     def _pause(self) -> None:
         if self._transport is not None:
@@ -155,6 +162,7 @@ class DoorConnection(Gathering):
     def _data(self, found: Frame) -> None:
         size = len(found.payload)
         self._kept += size
+        self._port.kept += size
         if self._kept > _WINDOW:
             raise ConnectionFault.of(Code.FLOW_CONTROL_ERROR, f"expected at most {_WINDOW} bytes before an update")
         if not size and not found.flags & frames.END_STREAM:
@@ -167,6 +175,7 @@ class DoorConnection(Gathering):
 
     def consumed(self, size: int) -> None:
         """So many bytes of what came are no longer kept."""
+        self._port.kept -= size
         self._owed += size
         if self._owed >= _WINDOW // 2:
             self.write(frames.window_update(0, self._owed))
@@ -183,7 +192,9 @@ class DoorConnection(Gathering):
         self._begun += 1
         method = port.methods.get(fields.get(b":path", b""))
         call = DoorCall(port.desk, self, number, self.first_window, fields, method, self._loop.time())
+        call.cost = _CALL + len(self._block)
         self.add(call)
+        port.kept += call.cost
         if len(self.streams) > port.limits.max_streams:
             call.reset(Code.REFUSED_STREAM)
         elif fields.get(b"content-type", b"").partition(b";")[0] not in _GRPC or fields.get(b":method") != b"POST":
@@ -204,15 +215,16 @@ class DoorConnection(Gathering):
             raise ConnectionFault.of(Code.ENHANCE_YOUR_CALM, "most calls were cancelled as soon as they were made")
 
     def waits(self, change: int) -> None:
-        """So many bytes more wait to be sent; if that is too much for all together, those go that have most."""
-        port = self._port
-        port.waiting += change
-        if change > 0 and port.waiting > port.room:
-            port.shed()
+        """So many bytes more wait to be sent."""
+        self._port.waiting += change
+        if change > 0:
+            self._port.look()
 
     def forget(self, stream: Outgoing) -> None:
         """Drops a call that is over."""
         super().forget(stream)
+        if isinstance(stream, DoorCall):
+            self._port.kept -= stream.cost
         self._stalled.pop(stream, None)
         if self._last_call is not None and not self.streams:
             self.close("its calls are over, and it was told to go")
