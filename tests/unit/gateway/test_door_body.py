@@ -190,3 +190,11 @@ def test_bytes_come_out_whole_and_in_order_and_room_is_neither_lost_nor_made(
         assert sender.given_back == came
 
     run(scenario())
+
+
+async def test_a_byte_at_a_time_takes_no_more_memory_than_bytes() -> None:
+    _, body = made()
+    for _ in range(20_000):
+        body.take(b"x", 1, False)
+    assert len(body._chunks) <= 20_000 // 4_096 + 1
+    assert body.receive().result()["body"] == b"x" * 20_000

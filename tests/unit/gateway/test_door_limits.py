@@ -92,9 +92,32 @@ FLOODS: dict[str, bytes] = {
 }
 
 
+async def test_settings_are_looked_at_all_calls_for_and_so_count_more() -> None:
+    caller = Caller()
+    caller.give(*[frames.settings(())] * 99)
+    assert not caller.pipe.end
+    caller.give(frames.settings(()))
+    assert [code for _, code in caller.farewells] == [Code.ENHANCE_YOUR_CALM]
+
+
+async def test_room_given_byte_by_byte_has_those_that_wait_go_on_once() -> None:
+    caller = Caller()
+    caller.set(INITIAL_WINDOW_SIZE=1 << 20)
+    caller.service.begin = lambda data, reply: reply.answer(bytes(40_000))
+    numbers = [caller.call(b"x") for _ in range(4)]
+    waiting = [stream for number in numbers if (stream := caller.streams.get(number)) is not None]
+    assert len(waiting) == 3, "the connection's window is used up"
+    releases = []
+    release = caller.connection._release
+    caller.connection._release = lambda: (releases.append(1), release())  # type: ignore[method-assign, assignment]
+    caller.give(*[frames.window_update(0, 1)] * 500)
+    assert len(releases) == 1
+
+
 @pytest.mark.parametrize("flood", FLOODS)
 async def test_a_flood_of_frames_that_are_no_calls_is_cut_off(flood: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("infermesh.gateway.door.connection._CHATTER", 100)
+    monkeypatch.setattr("infermesh.gateway.door.connection._SETTINGS", 1)
     caller = Caller()
     caller.begin("Hang")
     caller.give(*[FLOODS[flood]] * 99)
@@ -223,3 +246,31 @@ def test_no_frames_do_harm(sent: list[tuple[Kind, int, int, bytes]], name: str) 
         assert (caller.streams, on_the_long_way(house), house.port.waiting, house.guard.held) == ({}, 0, 0, 0)
 
     run(scenario())
+
+
+async def test_requests_that_nobody_reads_are_bounded_for_all_together() -> None:
+    house = House(room=1_000_000)
+    one, other = Caller(house), Caller(house)
+    small, large = one.begin("Deaf"), other.begin("Deaf")
+    for caller, number in ((one, small), (other, large)):
+        caller.data(number, bytes(100_000))
+    await turns()
+    assert house.port.kept < 10_000, "a little is read ahead; the guard counts that"
+    one.data(small, bytes(300_000))
+    other.data(large, bytes(900_000))
+    assert other.answer(large).reset == Code.INTERNAL_ERROR
+    assert one.answer(small).reset is None
+    one.reset(small)
+    await turns()
+    assert (house.port.kept, one.streams, other.streams) == (0, {}, {})
+
+
+async def test_calls_and_their_headers_count_though_they_send_nothing() -> None:
+    house = House(room=100_000)
+    caller = Caller(house)
+    numbers = [caller.begin("Hang", (b"x-long", b"x" * 10_000)) for _ in range(10)]
+    cut = [number for number in numbers if caller.answer(number).reset == Code.INTERNAL_ERROR]
+    assert 1 <= len(cut) <= 3
+    assert house.port.kept <= 100_000
+    caller.lose()
+    assert house.port.kept == 0

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from infermesh.mesh.http2.client import ClientConnection
-from infermesh.mesh.http2.connection import Connection, Life
+from infermesh.mesh.http2.connection import Connection
 from infermesh.mesh.http2.frames import Bytes
+from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.outgoing import Fields
 from infermesh.mesh.http2.server import ServerConnection
 from infermesh.mesh.http2.stream import Stream

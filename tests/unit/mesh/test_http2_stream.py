@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.client import failure
-from infermesh.mesh.http2.connection import Life
 from infermesh.mesh.http2.frames import Bytes, Code, Kind, Setting
+from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.server import RESPONSE, trailers
 from infermesh.mesh.http2.stream import Stream
 from tests.unit.gateway.virtual import run
@@ -347,7 +347,7 @@ def test_a_silent_end_is_asked_and_then_given_up() -> None:
         _, heard, _, _ = await begun(pair)
         await asyncio.sleep(60)
         assert pair.up.open, "both answer"
-        pair.server._timer.cancel()  # type: ignore[union-attr]
+        pair.server._pulse.stop()
         pair.server.data_received = lambda data: None  # type: ignore[method-assign]  # held up
         began = asyncio.get_running_loop().time()
         while not heard.why:  # noqa: ASYNC110

@@ -12,9 +12,9 @@ from infermesh.gateway.door.call import Desk, DoorCall
 from infermesh.gateway.door.gathering import Gathering
 from infermesh.gateway.framing.methods import Method
 from infermesh.mesh.http2 import frames
-from infermesh.mesh.http2.connection import Life
 from infermesh.mesh.http2.fields import Headers
 from infermesh.mesh.http2.frames import Code, ConnectionFault, Frame, Kind, Setting
+from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.outgoing import Outgoing
 from infermesh.mesh.http2.server import Accepted
 
@@ -35,6 +35,8 @@ _CALL: Final = 2 << 10
 """Bytes that a call takes beside its request."""
 _CHATTER: Final = 10_000
 """Frames that are no calls, between two looks."""
+_SETTINGS: Final = 100
+"""Frames that one of settings counts as: all calls are looked at for it."""
 
 
 @dataclass
@@ -143,6 +145,7 @@ class DoorConnection(Gathering):
         found, self._later = self._later, []
         try:
             self.act(found)
+            self.settle()
         except ConnectionFault as fault:
             self.fault(fault)
             return
@@ -151,11 +154,11 @@ class DoorConnection(Gathering):
 
     def _other(self, found: Frame) -> None:
         if found.kind in _IDLE_TALK:
-            self._count_chatter()
+            self._count_chatter(_SETTINGS if found.kind == Kind.SETTINGS else 1)
         super()._other(found)
 
-    def _count_chatter(self) -> None:
-        self._chatter += 1
+    def _count_chatter(self, weight: int = 1) -> None:
+        self._chatter += weight
         if self._chatter > _CHATTER:
             raise ConnectionFault.of(Code.ENHANCE_YOUR_CALM, f"{_CHATTER} frames came that were no calls")
 

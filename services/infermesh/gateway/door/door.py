@@ -5,6 +5,8 @@ import contextlib
 from functools import partial
 from typing import Final
 
+import structlog
+
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.door.call import Desk
 from infermesh.gateway.door.connection import DoorConnection, Port
@@ -68,4 +70,8 @@ class Door:
         while True:
             await asyncio.sleep(self._pause)
             for connection in list(self._port.connections):
-                connection.look(loop.time())
+                try:
+                    connection.look(loop.time())
+                except Exception as error:  # a fault of ours with one must not end the looks at the others
+                    structlog.get_logger(__name__).error("look failed", exc_info=error)
+                    connection.abort("a fault of ours")

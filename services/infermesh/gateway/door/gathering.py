@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from infermesh.mesh.http2.connection import Life
+from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.server import Accepted
 from infermesh.mesh.wire import Bytes
 

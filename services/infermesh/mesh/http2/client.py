@@ -5,7 +5,8 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from infermesh.mesh.http2 import frames
-from infermesh.mesh.http2.connection import Connection, Life
+from infermesh.mesh.http2.connection import Connection
+from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.outgoing import Fields
 from infermesh.mesh.http2.stream import Stream
 from infermesh.mesh.tls import Certificates

@@ -1,15 +1,13 @@
 """One HTTP/2 connection, either end of it: frames to streams and back, windows, settings, pings (RFC 9113)."""
 
 import asyncio
-import contextlib
-import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.fields import FieldReader, Headers
 from infermesh.mesh.http2.frames import Code, ConnectionFault, Frame, Kind, Setting, Splitter
+from infermesh.mesh.http2.life import Life, Pulse
 from infermesh.mesh.http2.outgoing import Outgoing
 from infermesh.mesh.wire import Bytes
 
@@ -19,19 +17,6 @@ _BUFFERED: Final = 256 << 10
 """Bytes that may wait in this process for the system to take them; then messages wait."""
 _MOST_HEADERS: Final = 64 << 10
 _SETTINGS: Final = ((Setting.ENABLE_PUSH, 0), (Setting.MAX_FRAME_SIZE, frames.MOST_FRAME_SIZE))
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """How an end that is gone without a word is noticed; times in seconds.
-
-    A ping goes out after one to two `interval`s without a word. The other end is gone if it has not said anything
-    `patience` later, or if its system acknowledges nothing for `unacknowledged`, where ours can tell.
-    """
-
-    interval: float
-    patience: float
-    unacknowledged: float
 
 
 class Connection(asyncio.Protocol):
@@ -47,18 +32,17 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, life: Life) -> None:
         self._loop = asyncio.get_running_loop()
-        self._life = life
         self._transport: asyncio.Transport | None = None
         self._splitter = Splitter()
         self._fields = FieldReader()
         self._block = b""
         self._block_of: Frame | None = None
         self._held: dict[Outgoing, None] = {}
+        self._grown = False  # there is room for streams that wait
         self.first_window = frames.FIRST_WINDOW
         self._unread = 0
         self._last = 0  # the last stream that the other end has begun
-        self._heard, self._pinged = True, False
-        self._timer: asyncio.TimerHandle | None = None
+        self._pulse = Pulse(life, self._loop, self._ask, self.abort)
         self._over: str | None = None  # why the connection has ended
         self.streams: dict[int, Outgoing] = {}
         self.window = frames.FIRST_WINDOW
@@ -72,8 +56,7 @@ class Connection(asyncio.Protocol):
         """Begins."""
         self._transport = made = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         made.set_write_buffer_limits(_BUFFERED)
-        _expect_acknowledgements(made.get_extra_info("socket"), self._life.unacknowledged)
-        self._rearm(self._life.interval)
+        self._pulse.begin(made.get_extra_info("socket"))
 
     def greet(self) -> None:
         """Says what goes before all else."""
@@ -83,14 +66,18 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Acts on frames; unknown ones are passed over."""
-        self._heard = True
-        if self._pinged:
-            self._pinged = False
-            self._rearm(self._life.interval)
+        self._pulse.hear()
         try:
             self.act(self._splitter.feed(data))
+            self.settle()
         except ConnectionFault as fault:
             self.fault(fault)
+
+    def settle(self) -> None:
+        """Has streams go on for which there is room now."""
+        if self._grown:
+            self._grown = False
+            self._release()
 
     def act(self, found: Sequence[Frame]) -> None:
         """Acts on frames. Raises ConnectionFault."""
@@ -133,8 +120,7 @@ class Connection(asyncio.Protocol):
     def _end(self, why: str) -> None:
         if self._over is None:
             self._over = why
-        if self._timer is not None:
-            self._timer.cancel()
+        self._pulse.stop()
         for stream in [*self.streams.values()]:
             stream.lose(why)
 
@@ -238,7 +224,10 @@ class Connection(asyncio.Protocol):
         for stream in self.streams.values():
             stream.window += grown
         self.write(frames.frame(Kind.SETTINGS, frames.ACK, 0))
-        self._release()
+        self._grown = True
+
+    def _ask(self) -> None:
+        self.write(frames.frame(Kind.PING, 0, 0, bytes(8)))
 
     def _ping(self, found: Frame) -> None:
         if not found.flags & frames.ACK:
@@ -257,35 +246,8 @@ class Connection(asyncio.Protocol):
         if isinstance(of, Outgoing) and of in self._held:
             del self._held[of]
             of.go_on()
-        elif of is self and self.window <= grown:  # else none has waited for it
-            self._release()
-
-    # -- life ----------------------------------------------------------------------------------------------------------
-
-    def _beat(self) -> None:
-        delay = self._life.interval
-        if self._heard:
-            self._heard = False
-        elif not self._pinged:
-            self._pinged, delay = True, self._life.patience
-            self.write(frames.frame(Kind.PING, 0, 0, bytes(8)))
-        else:
-            self.abort(f"the other end has not answered a ping within {self._life.patience} s")
-            return
-        self._rearm(delay)
-
-    def _rearm(self, delay: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(delay, self._beat)
-
-
-def _expect_acknowledgements(sock: socket.socket | None, seconds: float) -> None:
-    """Has the system break a connection whose other end's system acknowledges nothing for so long: a dead wire."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    if sock is not None and option is not None:
-        with contextlib.suppress(OSError):  # no TCP
-            sock.setsockopt(socket.IPPROTO_TCP, option, int(1e3 * seconds))
+        elif of is self:
+            self._grown |= self.window <= grown  # else none has waited for it
 
 
 _DATA: Final = int(Kind.DATA)

@@ -15,9 +15,10 @@ import structlog
 
 from infermesh.errors import ConfigError
 from infermesh.mesh.http2 import frames
-from infermesh.mesh.http2.connection import Connection, Life
+from infermesh.mesh.http2.connection import Connection
 from infermesh.mesh.http2.fields import Field, Headers
 from infermesh.mesh.http2.frames import Code, ConnectionFault
+from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.stream import Events, Stream
 from infermesh.mesh.tls import Certificates
 
