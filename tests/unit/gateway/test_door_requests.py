@@ -5,6 +5,7 @@ import gzip
 
 import pytest
 
+from infermesh.gateway.door.body import WINDOW
 from infermesh.gateway.framing import frames as messages
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.frames import END_HEADERS, END_STREAM, Code, Kind
@@ -60,7 +61,7 @@ async def test_the_end_of_a_request_may_come_by_itself(how: str) -> None:
     else:
         caller.data(number, b"", end=True)
     (answer,) = await done(caller, number)
-    assert (answer.code, answer.messages) == (OK, [b"long hello"])
+    assert (answer.code, answer.messages) == (OK, [b"direct hello"])
 
 
 async def test_padding_is_no_part_of_a_message() -> None:
@@ -236,3 +237,38 @@ def test_gzip_is_spoken_back_to_who_understands_it() -> None:
         assert gzip.decompress(answer.messages[0]) == b"long " + bytes(100_000)
 
     run(scenario())
+
+
+@pytest.mark.parametrize(("size", "way"), [(WINDOW - 20, b"direct"), (WINDOW, b"long")])
+async def test_a_request_in_many_frames_needs_no_task_if_the_window_has_room_for_it(size: int, way: bytes) -> None:
+    caller = Caller(House())
+    caller.set(INITIAL_WINDOW_SIZE=2 * WINDOW)
+    caller.grant(2 * WINDOW, 0)
+    number, body = caller.begin(), framed(bytes(size))
+    for at in range(0, min(WINDOW, len(body)), 16_000):
+        caller.data(number, body[at : min(WINDOW, at + 16_000)])
+    await turns()
+    caller.data(number, body[WINDOW:], end=True)
+    (answer,) = await done(caller, number)
+    assert (answer.code, answer.messages) == (OK, [way + b" " + bytes(size)])
+    assert (caller.house.port.kept, caller.house.guard.held) == (0, 0)
+
+
+async def test_a_request_that_stops_within_goes_the_long_way_with_what_there_is() -> None:
+    caller = Caller()
+    number, body = caller.begin(), framed(bytes(40_000))
+    caller.data(number, body[:16_000])
+    caller.streams[number].linger()
+    caller.data(number, body[16_000:], end=True)
+    (answer,) = await done(caller, number)
+    assert (answer.code, answer.messages) == (OK, [b"long " + bytes(40_000)])
+    assert caller.house.port.kept == 0
+
+
+async def test_who_goes_away_within_a_request_leaves_nothing_behind() -> None:
+    caller = Caller()
+    number = caller.begin()
+    caller.data(number, framed(bytes(40_000))[:16_000])
+    assert caller.house.port.kept > 16_000
+    caller.reset(number)
+    assert (caller.house.port.kept, caller.streams) == (0, {})

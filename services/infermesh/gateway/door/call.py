@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from infermesh.errors import Cancelled, InvalidInput
-from infermesh.gateway.door.body import Body
+from infermesh.gateway.door.body import WINDOW, Body
 from infermesh.gateway.framing import failure, frames
 from infermesh.gateway.framing.exchange import Scope, Send
 from infermesh.gateway.framing.inbound import Event, Receive
@@ -59,7 +59,20 @@ class DoorCall(Outgoing):
     """A call. It is the `Reply` of its method's `direct` handler, where the request comes in one piece: nothing is
     awaited then, from the first frame to the last. All else goes the long way, through an `Exchange`."""
 
-    __slots__ = ("_body", "_desk", "_method", "_running", "_wire", "began", "cost", "deadline", "known", "slot")
+    __slots__ = (
+        "_body",
+        "_desk",
+        "_gathered",
+        "_method",
+        "_pieces",
+        "_running",
+        "_wire",
+        "began",
+        "cost",
+        "deadline",
+        "known",
+        "slot",
+    )
 
     def __init__(
         self, desk: Desk, wire: Wire, number: int, window: int, known: Headers, method: Method | None, began: float
@@ -77,11 +90,13 @@ class DoorCall(Outgoing):
         self._desk, self._wire, self._method = desk, wire, method
         self._running: Running | None = None
         self._body: Body | None = None
+        self._pieces: list[Bytes] = []
+        self._gathered = 0  # bytes of them
 
     @property
     def weight(self) -> int:
         """Bytes that are kept for it."""
-        return self.cost + self.waiting + (self._body.unread if self._body is not None else 0)
+        return self.cost + self.waiting + self._gathered + (self._body.unread if self._body is not None else 0)
 
     # -- the request ---------------------------------------------------------------------------------------------------
 
@@ -119,14 +134,36 @@ class DoorCall(Outgoing):
             return
         self._heard_all = end
         body = self._body
-        if body is None:
-            message = frames.whole(bytes(payload), self._desk.largest) if end else None
-            if message is not None:
-                self._wire.consumed(size)
+        if body is not None:
+            body.take(payload, size, end)
+            return
+        message = frames.whole(bytes(payload), self._desk.largest) if end and not self._pieces else None
+        if message is not None:
+            self._wire.consumed(size)
+            self._do(message)
+        else:
+            self._gather(payload, size, end)
+
+    def _gather(self, payload: Bytes, size: int, end: bool) -> None:
+        """Takes a piece of a message that the window has room for; all else goes the long way."""
+        pieces = self._pieces
+        pieces.append(payload)
+        self._gathered += size
+        first = pieces[0]
+        if len(first) < HEADER or HEADER + int.from_bytes(first[1:HEADER], "big") > WINDOW or self._gathered > WINDOW:
+            self._take_the_long_way()
+        elif end:
+            message = frames.whole(b"".join(pieces), self._desk.largest)
+            if message is None:
+                self._take_the_long_way()
+            else:
+                self._drop()
                 self._do(message)
-                return
-            body = self._take_the_long_way()
-        body.take(payload, size, end)
+
+    def _drop(self) -> None:
+        """Keeps nothing of the request any more."""
+        gathered, self._gathered, self._pieces = self._gathered, 0, []
+        self._wire.consumed(gathered)
 
     def take_headers(self, fields: Fields, end: bool) -> None:
         """Takes what may come at the end of a request: fields that mean nothing to gRPC."""
@@ -148,6 +185,9 @@ class DoorCall(Outgoing):
         self._leave_vigil()
         desk = self._desk
         self._body = body = Body(self._wire, self.number, desk.loop)
+        if self._pieces:
+            pieces, gathered, self._pieces, self._gathered = self._pieces, self._gathered, [], 0
+            body.take(b"".join(pieces), gathered, self._heard_all)
         path = self.known.get(b":path", b"").decode("latin-1")
         headers = [pair for pair in self.known.pairs if not pair[0].startswith(b":")]
         scope: Scope = {"type": "http", "method": "POST", "http_version": "2", "path": path, "headers": headers}
@@ -230,6 +270,8 @@ class DoorCall(Outgoing):
         body, self._body = self._body, None
         if body is not None:
             body.close()
+        if self._gathered:
+            self._drop()
         super().part()
 
 

@@ -16,6 +16,8 @@ Fields = Mapping[bytes, bytes]
 
 PREFIX: Final = struct.Struct(">BI")
 """What stands before a message: whether it is compressed, and its size."""
+_AT_ONCE: Final = 256 << 10
+"""Bytes after which the system is asked whether it takes more."""
 _JOINED: Final = 16 << 10
 """Bytes up to which a copy is cheaper than a second piece."""
 
@@ -141,17 +143,8 @@ class Outgoing(ABC):
     def go_on(self) -> None:
         """Sends what waits, as far as there is room."""
         line, out = self._line, self._out
-        while out and not line.paused:
-            room = min(self.window, line.window, line.frame_size)
-            if room <= 0:
-                break
-            piece = out.popleft()
-            if len(piece) > room:
-                out.appendleft(piece[room:])
-                piece = piece[:room]
-            self._wait(-len(piece))
-            self.moved += len(piece)
-            self._leave(len(piece), piece)
+        while out and not line.paused and self.window > 0 and line.window > 0:
+            self._leave_some(out)
         if out:
             line.hold(self)
         elif self._ending:
@@ -166,6 +159,28 @@ class Outgoing(ABC):
                 line.hold(self)
             else:
                 self._release()
+
+    def _leave_some(self, out: deque[memoryview]) -> None:
+        """Sends what waits in one go, as far as there is room, and no more than the system can take without a stop."""
+        line, parts = self._line, list[Bytes]()
+        left, moved = min(self.window, line.window, _AT_ONCE), 0
+        while out and moved < left:
+            room = min(left - moved, line.frame_size)
+            size, frame = 0, list[Bytes]()
+            while out and size < room:
+                piece = out.popleft()
+                if len(piece) > room - size:
+                    out.appendleft(piece[room - size :])
+                    piece = piece[: room - size]
+                frame.append(piece)
+                size += len(piece)
+            parts += (frames.head(Kind.DATA, 0, self.number, size), *frame)
+            moved += size
+        self.window -= moved
+        line.window -= moved
+        self.moved += moved
+        self._wait(-moved)
+        line.write(*parts)
 
     def _leave(self, size: int, *parts: Bytes) -> None:
         self.window -= size
