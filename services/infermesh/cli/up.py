@@ -17,6 +17,8 @@ from infermesh.testing.interrupts import stop_signals_interrupt
 
 FAVOURITE: Final = "127.0.0.1:8080"
 """Where the gateway listens if nobody says otherwise and nobody else is there."""
+FAVOURITE_GRPC: Final = "127.0.0.1:8081"
+"""Where its port for gRPC alone is, likewise."""
 
 _LOOK: Final = 0.2  # seconds between two looks at the services
 _FIRST_PAUSE: Final = 0.5  # before a service that died is started again; doubled each time
@@ -126,6 +128,9 @@ def up(
     gateways: Annotated[int, typer.Option(min=1, help="Number of gateways; --listen is the first one's.")] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, mps or xpu.")] = "auto",
     listen: Annotated[str, typer.Option(help=f"host:port of the gateway; default {FAVOURITE}, or a free port.")] = "",
+    grpc_listen: Annotated[
+        str, typer.Option(help=f"host:port of its port for gRPC alone; default {FAVOURITE_GRPC}, or a free port.")
+    ] = "",
     allow_python: Annotated[bool, typer.Option("--allow-python", help="Let versions bring Python code.")] = False,
     output: Output = Format.table,
 ) -> None:
@@ -135,6 +140,7 @@ def up(
         workers=workers,
         device=device,
         listen=listen or free_or_any(FAVOURITE),
+        grpc_listen=grpc_listen or free_or_any(FAVOURITE_GRPC),
         flags={"worker": ["--allow-python"]} if allow_python else {},
     )
     supervisor = Supervisor(LocalMesh(home, options), Console(), as_json=output is Format.json)

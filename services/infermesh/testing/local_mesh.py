@@ -37,15 +37,16 @@ class HomeInUse(FailedPrecondition):
 class MeshOptions:
     """How a local mesh is made.
 
-    `listen` is where the first gateway listens, the others take free ports; `flags` are extra command-line flags by
-    room (`worker`) or by service (`worker-1`); `environment` is added to that of every service; `package` holds the
-    rooms (a test of the mesh itself may bring stubs); times are in seconds.
+    `listen` and `grpc_listen` (for gRPC alone) are where the first gateway listens, the others take free ports; `flags`
+    are extra command-line flags by room (`worker`) or by service (`worker-1`); `environment` is added to that of every
+    service; `package` holds the rooms (a test of the mesh itself may bring stubs); times are in seconds.
     """
 
     gateways: int = 1
     workers: int = 2
     device: str = "auto"
     listen: str = "127.0.0.1:0"
+    grpc_listen: str = "127.0.0.1:0"
     flags: Mapping[str, Sequence[str]] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     package: str = "infermesh"
@@ -135,10 +136,12 @@ class LocalMesh:
         ]
 
     def _gateway_spec(self, number: int, upstream: Sequence[str]) -> ServiceSpec:
-        host = self.options.listen.rpartition(":")[0]
-        name, listen = ("gateway", self.options.listen) if number == 1 else (f"gateway-{number}", f"{host}:0")
-        state = ["--state", str(self.home / "state" / name), "--grpc-listen", f"{host}:0"]
-        return replace(self._spec(name, "gateway", *upstream, *state), listen=listen)
+        name, listen, grpc_listen = "gateway", self.options.listen, self.options.grpc_listen
+        if number > 1:
+            name = f"gateway-{number}"
+            listen, grpc_listen = (f"{address.rpartition(':')[0]}:0" for address in (listen, grpc_listen))
+        own = ["--state", str(self.home / "state" / name), "--grpc-listen", grpc_listen]
+        return replace(self._spec(name, "gateway", *upstream, *own), listen=listen)
 
     def _worker_spec(self, name: str, upstream: Sequence[str]) -> ServiceSpec:
         cache = ["--cache", str(self.home / "cache" / name)]

@@ -95,10 +95,12 @@ def test_kill_returns_when_the_service_is_gone(stubs):
 
 
 def test_there_may_be_several_gateways(stubs):
-    with stubs.mesh(gateways=3, listen="127.0.0.1:4799") as mesh:
+    with stubs.mesh(gateways=3, listen="127.0.0.1:4799", grpc_listen="127.0.0.1:4798") as mesh:
         assert mesh.gateways == [mesh.address(name) for name in ("gateway", "gateway-2", "gateway-3")]
         assert mesh.gateway == mesh.gateways[0] == "127.0.0.1:4799"
         assert stubs.arguments("gateway-3")["--listen"] == "127.0.0.1:0"
+        given = [stubs.arguments(name)["--grpc-listen"] for name in ("gateway", "gateway-2", "gateway-3")]
+        assert given == ["127.0.0.1:4798", "127.0.0.1:0", "127.0.0.1:0"]
         mesh.stop("gateway-2")
         assert mesh.dead() == ["gateway-2"]
     assert set(stubs.notes("end")[:3]) == {"gateway", "gateway-2", "gateway-3"}
