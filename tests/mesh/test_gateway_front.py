@@ -258,6 +258,14 @@ def test_an_address_that_is_taken_is_one_line_of_advice(tmp_path: Path) -> None:
         assert "Traceback" not in running.log()
 
 
+def test_an_address_of_the_grpc_port_that_is_taken_is_one_line_of_advice(tmp_path: Path) -> None:
+    taken = socket.create_server(("127.0.0.1", 0))
+    with taken, gateway(tmp_path, "--grpc-listen", f"127.0.0.1:{taken.getsockname()[1]}") as running:
+        assert running.process.wait(30) == 2
+        assert "grpc_listen: can't bind" in running.log().splitlines()[-1]
+        assert "Traceback" not in running.log()
+
+
 @PORTS
 def test_a_fault_of_ours_leaks_nothing(shared: str) -> None:
     with grpc.insecure_channel(shared) as channel, pytest.raises(grpc.RpcError) as caught:

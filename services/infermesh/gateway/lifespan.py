@@ -17,6 +17,7 @@ from typing import Any, Final
 import structlog
 from pydantic import TypeAdapter
 
+from infermesh.errors import ConfigError
 from infermesh.gateway import control, front_tls
 from infermesh.gateway.config import GatewayConfig
 from infermesh.gateway.door.door import Door
@@ -66,7 +67,8 @@ async def live(scope: Scope, receive: Receive, send: Send, building: Building) -
             life.cancel()
             await line.close()
     except Exception as error:
-        structlog.get_logger(__name__).error("the app failed", exc_info=error)
+        if not isinstance(error, ConfigError):  # which says all; the supervisor ends with it
+            structlog.get_logger(__name__).error("the app failed", exc_info=error)
         line.say(f"{control.FAILED} {error}")
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     else:

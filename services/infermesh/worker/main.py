@@ -61,7 +61,8 @@ async def main(argv: Sequence[str]) -> None:
         work = servicer.WorkerServicer(serving, clock, process.tracer)
         oip_servicer.add_to_server(oip_servicer.InferenceServicer(serving, clock), server)
         address = await bind(server, config.listen, process.certificates)
-        wire = Server(config.bundle_listen, accepting({servicer.SERVE: work.serve}), process.certificates)
+        methods = accepting({servicer.SERVE: work.serve})
+        wire = Server(config.bundle_listen, methods, process.certificates, setting="bundle_listen")
         await stack.enter_async_context(wire)
         stack.push_async_callback(server.stop, None)  # for a bad setting that shows late; a drain has stopped it
         registry = await stack.enter_async_context(connect(config.registry, process.certificates))

@@ -35,6 +35,7 @@ class Door:
             partial(DoorConnection, self._port),
             certificates,
             Terms(limits.max_connections, limits.header_timeout),
+            setting="grpc_listen",
         )
         self._pause = min(_LOOK, limits.header_timeout / 4, limits.stall_timeout / 4, limits.idle_timeout / 4)
         self._exits = contextlib.AsyncExitStack()

@@ -132,8 +132,20 @@ def accepting(methods: Mapping[str, Method], life: Life = LIFE) -> Make:
 class Server:
     """Listens, from when it is entered until it is left; then every connection is closed."""
 
-    def __init__(self, listen: str, make: Make, certificates: Certificates | None = None, terms: Terms = TERMS) -> None:
-        """With `certificates` it speaks TLS, and to clients that show one only if they name who must have signed it."""
+    def __init__(
+        self,
+        listen: str,
+        make: Make,
+        certificates: Certificates | None = None,
+        terms: Terms = TERMS,
+        *,
+        setting: str = "listen",
+    ) -> None:
+        """With `certificates` it speaks TLS, and to clients that show one only if they name who must have signed it.
+
+        `setting` is what `listen` is called where it is set.
+        """
+        self._setting = setting
         self._listen = listen
         self._make = make
         self._certificates = certificates
@@ -154,7 +166,7 @@ class Server:
         try:
             listener = socket.create_server((plain, int(port)), family=family, backlog=_BACKLOG)
         except (OSError, ValueError) as error:
-            text = f"listen: can't bind {self._listen}: is it taken? Choose another, or port 0 for any"
+            text = f"{self._setting}: can't bind {self._listen}: is it taken? Choose another, or port 0 for any"
             raise ConfigError(text) from error
         listener.setblocking(False)
         self.address = f"{host}:{listener.getsockname()[1]}"
