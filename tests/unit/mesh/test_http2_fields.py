@@ -182,3 +182,26 @@ def test_a_table_larger_than_was_offered_is_refused() -> None:
     with pytest.raises(ConnectionFault) as caught:
         FieldReader().read(encoder.encode([(b"a", b"b")]))
     assert caught.value.code == Code.COMPRESSION_ERROR
+
+
+@given(st.lists(st.one_of(st.binary(max_size=40), BLOCKS), max_size=4))
+def test_what_is_read_here_is_what_the_package_reads(blocks: list[bytes]) -> None:
+    reader, decoder = FieldReader(), hpack.Decoder(max_header_list_size=64 << 10)
+    for block in blocks:
+        try:
+            wanted = [(bytes(name), bytes(value)) for name, value in decoder.decode(block, raw=True)]
+        except hpack.HPACKError:
+            with pytest.raises(ConnectionFault):
+                reader.read(block)
+            return
+        assert list(reader.read(block).pairs) == wanted
+
+
+def test_fields_of_one_call_alone_are_read_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, encoder = FieldReader(), hpack.Encoder()
+    said = [(b":method", b"POST"), (b":path", b"/a.B/C"), (b"te", b"trailers")]
+    reader.read(encoder.encode(said))
+    monkeypatch.setattr(reader._decoder, "decode", None)
+    for trace in (b"1", b"2" * 126):
+        got = reader.read(encoder.encode(said) + plain((b"traceparent", trace)))
+        assert list(got.pairs) == [*said, (b"traceparent", trace)]
