@@ -60,7 +60,7 @@ def port(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def front(port: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     with gateway(
         tmp_path_factory.mktemp("abused"), *(str(part) for pair in _FLAGS.items() for part in pair)
     ) as running:

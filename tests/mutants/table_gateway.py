@@ -353,9 +353,9 @@ GATEWAY: Final = (
     ),
     Mutant(
         "window-ignored",
-        "mesh/http2/stream.py",
-        "            if room <= 0:\n                break\n",
-        "            room = max(room, 1)\n",
+        "mesh/http2/outgoing.py",
+        "        left, moved = min(self.window, line.window, _AT_ONCE), 0",
+        "        left, moved = _AT_ONCE, 0",
         ("tests/unit/mesh/test_http2_stream.py::test_more_than_the_connection_may_take_waits_too",),
         "more is sent than the other end has room for",
     ),
@@ -377,7 +377,7 @@ GATEWAY: Final = (
     ),
     Mutant(
         "drained-forgotten",
-        "mesh/http2/stream.py",
+        "mesh/http2/outgoing.py",
         "                line.hold(self)\n            else:\n",
         "                pass\n            else:\n",
         ("tests/unit/mesh/test_http2_stream.py",),
