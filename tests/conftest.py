@@ -7,9 +7,10 @@ from hypothesis import settings
 
 from tests.cluster.processes import Processes
 
-# The suite says the same twice on the same code. To search further: pytest --hypothesis-profile=search
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("search", max_examples=1_000)
+# The suite says the same twice on the same code, however slow the machine. To search further: pytest
+# --hypothesis-profile=search
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=1_000, deadline=None)
 settings.load_profile("repeatable")
 
 # what would change how our processes or clients behave
