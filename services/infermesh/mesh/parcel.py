@@ -55,6 +55,11 @@ def whole(payload: bytes | Pieces) -> Bytes:
     return payload[0] if len(payload) == 1 else b"".join(payload)
 
 
+def joined(payload: bytes | Pieces) -> bytes:
+    """Returns a payload as bytes of its own, for those who keep it or hand it to a library."""
+    return bytes(whole(payload))
+
+
 def pieces(parcel: Parcel[B]) -> list[Bytes]:
     """Returns the serialised bundle in pieces, in which the large payloads are as they are."""
     bundle, large = parcel

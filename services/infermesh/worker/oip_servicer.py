@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from infermesh.errors import DeadlineExceeded, InvalidInput, MeshError, Unsupported
 from infermesh.mesh.clock import Clock
-from infermesh.mesh.parcel import whole
+from infermesh.mesh.parcel import joined
 from infermesh.names import is_version
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.worker import descriptions
@@ -88,7 +88,7 @@ class InferenceServicer:
             raise
         if call.error is not None:
             raise call.error
-        return bytes(whole(call.response))
+        return joined(call.response)
 
     async def ModelStreamInfer(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
         """Runs many requests, each with any number of responses; takes and yields serialised messages."""

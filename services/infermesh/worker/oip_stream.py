@@ -7,7 +7,7 @@ from typing import Final
 
 from infermesh.errors import MeshError, Overloaded
 from infermesh.mesh import status
-from infermesh.mesh.parcel import whole
+from infermesh.mesh.parcel import joined
 from infermesh.mesh.wire import varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from infermesh.worker.calls import Call
@@ -74,7 +74,7 @@ class InferStream:
         if call.error is not None:
             self._fail(call.request.id, call.error)
         elif call.response:
-            self._put(bytes(whole(call.response)), final=True)
+            self._put(joined(call.response), final=True)
         self._news.set()
 
     async def _read(self, requests: AsyncIterator[bytes]) -> None:

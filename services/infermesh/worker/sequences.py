@@ -10,7 +10,7 @@ from typing import Final
 
 from infermesh.errors import DeadlineExceeded, Internal, MeshError, RunnerDied, WorkerLost
 from infermesh.mesh.clock import Clock
-from infermesh.mesh.parcel import whole
+from infermesh.mesh.parcel import joined
 from infermesh.mesh.status import from_status
 from infermesh.v1 import runner_pb2
 from infermesh.worker import results
@@ -170,7 +170,7 @@ class Sequences(Executor):
 
     def _selected(self, running: Running | None, pieces: list[results.Piece]) -> bytes | Exception:
         try:
-            return b"" if running is None else bytes(whole(results.respond(self._codec, running.call, pieces)))
+            return b"" if running is None else joined(results.respond(self._codec, running.call, pieces))
         except Exception as error:
             return error
 

@@ -12,7 +12,8 @@ Event = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Event]]
 
 _READ_AHEAD: Final = 64 << 10
-_LOOK_AGAIN: Final = (0.25, 1.0)  # seconds, at first and later: whoever has waited long is worth fewer questions
+_LOOK_AGAIN: Final = 0.25  # seconds, at first
+_LOOK_LATER: Final = 1.0  # seconds, at most: whoever has waited long is worth fewer questions
 _GATHERED: Final = 64 << 10
 """Missing bytes of a message above which the next chunk is given time to become a large one."""
 _GATHERING: Final = 0.001
@@ -178,7 +179,7 @@ class _Watch:
 
     def __init__(self, receive: Receive, gone: Callable[[], None], over: Callable[[], bool]) -> None:
         self._receive, self._gone, self._over = receive, gone, over
-        self._pause, _ = _LOOK_AGAIN
+        self._pause = _LOOK_AGAIN
 
     def ask(self) -> None:
         if not self._over():
@@ -187,6 +188,6 @@ class _Watch:
     def _arrived(self, future: "asyncio.Future[Event]") -> None:
         if event_of(future)["type"] != "http.disconnect":
             asyncio.get_running_loop().call_later(self._pause, self.ask)
-            self._pause = min(2 * self._pause, _LOOK_AGAIN[1])
+            self._pause = min(2 * self._pause, _LOOK_LATER)
         elif not self._over():
             self._gone()
