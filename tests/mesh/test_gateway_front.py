@@ -250,19 +250,14 @@ def test_the_supervisor_ends_with_a_reason_when_envoy_dies(tmp_path: Path) -> No
         assert '"event": "envoy died"' in running.log()
 
 
-def test_an_address_that_is_taken_is_one_line_of_advice(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("flag", "advice"), [("--listen", "is the address taken?"), ("--grpc-listen", "grpc_listen: can't bind")]
+)
+def test_an_address_that_is_taken_is_one_line_of_advice(tmp_path: Path, flag: str, advice: str) -> None:
     taken = socket.create_server(("127.0.0.1", 0))
-    with taken, gateway(tmp_path, "--listen", f"127.0.0.1:{taken.getsockname()[1]}") as running:
+    with taken, gateway(tmp_path, flag, f"127.0.0.1:{taken.getsockname()[1]}") as running:
         assert running.process.wait(30) == 2
-        assert "is the address taken?" in running.log().splitlines()[-1]
-        assert "Traceback" not in running.log()
-
-
-def test_an_address_of_the_grpc_port_that_is_taken_is_one_line_of_advice(tmp_path: Path) -> None:
-    taken = socket.create_server(("127.0.0.1", 0))
-    with taken, gateway(tmp_path, "--grpc-listen", f"127.0.0.1:{taken.getsockname()[1]}") as running:
-        assert running.process.wait(30) == 2
-        assert "grpc_listen: can't bind" in running.log().splitlines()[-1]
+        assert advice in running.log().splitlines()[-1]
         assert "Traceback" not in running.log()
 
 

@@ -34,7 +34,7 @@ DOOR: Final = (
     Mutant(
         "port-leaves-without-a-word",
         "gateway/door/connection.py",
-        "            self._goodbye = self._loop.call_later(_FAREWELL, self._leave_for_good)",
+        "            self._goodbye = self._loop.call_later(DRAIN_TIMEOUT, self._leave_for_good)",
         "            self._leave_for_good()",
         (f"{_U}test_door_leaving.py::test_who_is_sent_away_is_served_until_he_has_heard_it",),
         "calls that a client sends before it has heard that the gateway leaves are lost",

@@ -16,7 +16,7 @@ from infermesh.gateway.frontends.base import Frontend
 from infermesh.gateway.frontends.http import create_http
 
 _GRPC: Final = b"application/grpc"
-_GRPC_TYPES: Final = frozenset({_GRPC, b"application/grpc+proto"})
+GRPC_TYPES: Final = frozenset({_GRPC, b"application/grpc+proto"})
 
 
 class Front:
@@ -49,7 +49,7 @@ class Front:
         kind = known.get(b"content-type", b"")
         if not kind.startswith(_GRPC) and method is None:
             await self._http(scope, receive, send)
-        elif scope["method"] != "POST" or scope["http_version"] != "2" or kind.partition(b";")[0] not in _GRPC_TYPES:
+        elif scope["method"] != "POST" or scope["http_version"] != "2" or kind.partition(b";")[0] not in GRPC_TYPES:
             await _not_grpc(send)
         elif method is None or method.standing:
             await self._stand(Exchange(scope, receive, send, method or self._unknown, known, self._guard))
@@ -88,7 +88,7 @@ class Front:
 
 def _is_plain(scope: Scope, known: Mapping[bytes, bytes]) -> bool:
     return (
-        known.get(b"content-type") in _GRPC_TYPES
+        known.get(b"content-type") in GRPC_TYPES
         and b"grpc-encoding" not in known
         and scope["method"] == "POST"
         and scope["http_version"] == "2"

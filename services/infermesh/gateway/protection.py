@@ -11,7 +11,7 @@ from infermesh.gateway.framing.frames import Limits
 
 STREAM_WINDOW: Final = 1 << 20
 """Bytes that may be on their way to or from one call before somebody waits."""
-_CONNECTION_WINDOW: Final = 16 << 20
+CONNECTION_WINDOW: Final = 16 << 20
 _INSPECTOR: Final = "filters.listener.http_inspector"
 _HEAP: Final = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
@@ -73,7 +73,7 @@ def connections(config: GatewayConfig) -> dict[str, Any]:
             # one malformed request ends its stream, not its neighbours'
             "override_stream_error_on_invalid_http_message": True,
             "initial_stream_window_size": STREAM_WINDOW,
-            "initial_connection_window_size": _CONNECTION_WINDOW,
+            "initial_connection_window_size": CONNECTION_WINDOW,
             "connection_keepalive": {
                 "interval": _seconds(clients.ping_interval),
                 "timeout": _seconds(clients.ping_timeout),

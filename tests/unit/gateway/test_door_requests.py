@@ -272,3 +272,14 @@ async def test_who_goes_away_within_a_request_leaves_nothing_behind() -> None:
     assert caller.house.port.kept > 16_000
     caller.reset(number)
     assert (caller.house.port.kept, caller.streams) == (0, {})
+
+
+async def test_a_request_byte_by_byte_takes_no_more_memory_than_its_bytes() -> None:
+    caller = Caller()
+    number, body = caller.begin(), framed(bytes(20_000))
+    for at in range(len(body) - 1):
+        caller.data(number, body[at : at + 1])
+    assert len(caller.streams[number]._body._chunks) <= len(body) // 4_096 + 1
+    caller.data(number, body[-1:], end=True)
+    (answer,) = await done(caller, number)
+    assert answer.code == OK

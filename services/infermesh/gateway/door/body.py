@@ -4,11 +4,12 @@ import asyncio
 from typing import Final, Protocol
 
 from infermesh.gateway.framing.inbound import Event
+from infermesh.gateway.protection import STREAM_WINDOW
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.frames import Code, ConnectionFault
 from infermesh.mesh.wire import Bytes
 
-WINDOW: Final = 1 << 20
+WINDOW: Final = STREAM_WINDOW
 """Bytes of a request that may have come before somebody asks for them."""
 _SMALL: Final = 4 << 10
 _DISCONNECT: Final[Event] = {"type": "http.disconnect"}
@@ -58,6 +59,17 @@ class Body:
             chunks[-1] = bytes(chunks[-1]) + payload
         else:
             chunks.append(payload)
+
+    @property
+    def first(self) -> Bytes:
+        """The beginning of what was not asked for yet, or nothing."""
+        return self._chunks[0] if self._chunks else b""
+
+    def join(self) -> bytes:
+        """Returns all that was not asked for yet; it stays here."""
+        joined = b"".join(self._chunks)
+        self._chunks = [joined]
+        return joined
 
     def receive(self) -> "asyncio.Future[Event]":
         """Returns the next event; one question at a time."""

@@ -62,9 +62,8 @@ class DoorCall(Outgoing):
     __slots__ = (
         "_body",
         "_desk",
-        "_gathered",
+        "_direct",
         "_method",
-        "_pieces",
         "_running",
         "_wire",
         "began",
@@ -90,13 +89,12 @@ class DoorCall(Outgoing):
         self._desk, self._wire, self._method = desk, wire, method
         self._running: Running | None = None
         self._body: Body | None = None
-        self._pieces: list[Bytes] = []
-        self._gathered = 0  # bytes of them
+        self._direct = True  # until it goes the long way
 
     @property
     def weight(self) -> int:
         """Bytes that are kept for it."""
-        return self.cost + self.waiting + self._gathered + (self._body.unread if self._body is not None else 0)
+        return self.cost + self.waiting + (self._body.unread if self._body is not None else 0)
 
     # -- the request ---------------------------------------------------------------------------------------------------
 
@@ -105,9 +103,10 @@ class DoorCall(Outgoing):
         method, known = self._method, self.known
         if end or method is None or method.direct is None or b"grpc-encoding" in known:
             self._heard_all = end
-            body = self._take_the_long_way()
+            body = self._body = Body(self._wire, self.number, self._desk.loop)
             if end:
                 body.take(b"", 0, True)
+            self._take_the_long_way(body)
             return False
         timeout = known.get(b"grpc-timeout")
         if timeout is not None:
@@ -120,12 +119,13 @@ class DoorCall(Outgoing):
 
     def watch(self) -> None:
         """Has a call that is still fresh go the long way soon: its sender may be slow, or stuck."""
-        if self.open and self._body is None and not self._heard_all:
+        if self.open and self._direct and not self._heard_all:
             self._desk.vigil.begin(self)
 
     def linger(self) -> None:
         """Soon is now."""
-        self._take_the_long_way()
+        body = self._body = self._body or Body(self._wire, self.number, self._desk.loop)
+        self._take_the_long_way(body)
 
     def take(self, payload: Bytes, size: int, end: bool) -> None:
         """Takes what a DATA frame of `size` bytes holds."""
@@ -134,36 +134,30 @@ class DoorCall(Outgoing):
             return
         self._heard_all = end
         body = self._body
-        if body is not None:
-            body.take(payload, size, end)
-            return
-        message = frames.whole(bytes(payload), self._desk.largest) if end and not self._pieces else None
-        if message is not None:
-            self._wire.consumed(size)
-            self._do(message)
-        else:
-            self._gather(payload, size, end)
-
-    def _gather(self, payload: Bytes, size: int, end: bool) -> None:
-        """Takes a piece of a message that the window has room for; all else goes the long way."""
-        pieces = self._pieces
-        pieces.append(payload)
-        self._gathered += size
-        first = pieces[0]
-        if len(first) < HEADER or HEADER + int.from_bytes(first[1:HEADER], "big") > WINDOW or self._gathered > WINDOW:
-            self._take_the_long_way()
-        elif end:
-            message = frames.whole(b"".join(pieces), self._desk.largest)
-            if message is None:
-                self._take_the_long_way()
-            else:
-                self._drop()
+        if body is None:
+            message = frames.whole(bytes(payload), self._desk.largest) if end else None
+            if message is not None:
+                self._wire.consumed(size)
                 self._do(message)
+                return
+            body = self._body = Body(self._wire, self.number, self._desk.loop)
+        body.take(payload, size, end)
+        if self._direct:
+            self._gather(body, end)
 
-    def _drop(self) -> None:
-        """Keeps nothing of the request any more."""
-        gathered, self._gathered, self._pieces = self._gathered, 0, []
-        self._wire.consumed(gathered)
+    def _gather(self, body: Body, end: bool) -> None:
+        """Waits for the rest of a message that the window has room for; all else goes the long way."""
+        first = body.first
+        if len(first) < HEADER or HEADER + int.from_bytes(first[1:HEADER], "big") > WINDOW:
+            self._take_the_long_way(body)
+        elif end:
+            message = frames.whole(body.join(), self._desk.largest)
+            if message is None:
+                self._take_the_long_way(body)
+            else:
+                self._body = None
+                body.close()
+                self._do(message)
 
     def take_headers(self, fields: Fields, end: bool) -> None:
         """Takes what may come at the end of a request: fields that mean nothing to gRPC."""
@@ -181,20 +175,16 @@ class DoorCall(Outgoing):
         if self.open:
             self._running = running
 
-    def _take_the_long_way(self) -> Body:
+    def _take_the_long_way(self, body: Body) -> None:
         self._leave_vigil()
+        self._direct = False
         desk = self._desk
-        self._body = body = Body(self._wire, self.number, desk.loop)
-        if self._pieces:
-            pieces, gathered, self._pieces, self._gathered = self._pieces, self._gathered, [], 0
-            body.take(b"".join(pieces), gathered, self._heard_all)
         path = self.known.get(b":path", b"").decode("latin-1")
         headers = [pair for pair in self.known.pairs if not pair[0].startswith(b":")]
         scope: Scope = {"type": "http", "method": "POST", "http_version": "2", "path": path, "headers": headers}
         task = desk.loop.create_task(_run(desk.serve(scope, body.receive, self._say, self._method, self.known)))
         desk.running.add(task)
         task.add_done_callback(desk.running.discard)
-        return body
 
     def _leave_vigil(self) -> None:
         slot, self.slot = self.slot, None
@@ -270,8 +260,6 @@ class DoorCall(Outgoing):
         body, self._body = self._body, None
         if body is not None:
             body.close()
-        if self._gathered:
-            self._drop()
         super().part()
 
 

@@ -10,7 +10,10 @@ from infermesh.gateway.config import ClientLimits
 from infermesh.gateway.door.body import WINDOW
 from infermesh.gateway.door.call import Desk, DoorCall
 from infermesh.gateway.door.gathering import Gathering
+from infermesh.gateway.farewell import DRAIN_TIMEOUT
 from infermesh.gateway.framing.methods import Method
+from infermesh.gateway.front import GRPC_TYPES
+from infermesh.gateway.protection import CONNECTION_WINDOW
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.fields import Headers
 from infermesh.mesh.http2.frames import Code, ConnectionFault, Frame, Kind, Setting
@@ -18,16 +21,12 @@ from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.outgoing import Outgoing
 from infermesh.mesh.http2.server import Accepted
 
-_WINDOW: Final = 16 << 20
-_GRPC: Final = frozenset({b"application/grpc", b"application/grpc+proto"})
 _SAY: Final = b"this port speaks gRPC alone: expected POST with content-type application/grpc over HTTP/2\n"
 _NOT_HTTP2: Final = (
     b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
     % (len(_SAY), _SAY)
 )
 _NOT_GRPC: Final = ((b":status", b"415"), (b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_SAY)))
-_FAREWELL: Final = 1.0
-"""Seconds between the two GOAWAYs: what a client sends before it has read the first is still answered."""
 _JITTER: Final = 0.1  # of the age that a connection may reach: those that came together shall not all go together
 _MEANT: Final = 1.0
 """Seconds: a call that lived so long was meant."""
@@ -70,7 +69,7 @@ class Port:
 class DoorConnection(Gathering):
     """A connection. `look` is called now and then."""
 
-    stream_window, connection_window = WINDOW, _WINDOW
+    stream_window, connection_window = WINDOW, CONNECTION_WINDOW
 
     def __init__(self, port: Port, among: set[Accepted]) -> None:
         limits = port.limits
@@ -166,8 +165,10 @@ class DoorConnection(Gathering):
         size = len(found.payload)
         self._kept += size
         self._port.kept += size
-        if self._kept > _WINDOW:
-            raise ConnectionFault.of(Code.FLOW_CONTROL_ERROR, f"expected at most {_WINDOW} bytes before an update")
+        if self._kept > CONNECTION_WINDOW:
+            raise ConnectionFault.of(
+                Code.FLOW_CONTROL_ERROR, f"expected at most {CONNECTION_WINDOW} bytes before an update"
+            )
         if not size and not found.flags & frames.END_STREAM:
             self._count_chatter()
         call = self.streams.get(found.stream)
@@ -180,7 +181,7 @@ class DoorConnection(Gathering):
         """So many bytes of what came are no longer kept."""
         self._port.kept -= size
         self._owed += size
-        if self._owed >= _WINDOW // 2:
+        if self._owed >= CONNECTION_WINDOW // 2:
             self.write(frames.window_update(0, self._owed))
             self._kept -= self._owed
             self._owed = 0
@@ -200,7 +201,7 @@ class DoorConnection(Gathering):
         port.kept += call.cost
         if len(self.streams) > port.limits.max_streams:
             call.reset(Code.REFUSED_STREAM)
-        elif fields.get(b"content-type", b"").partition(b";")[0] not in _GRPC or fields.get(b":method") != b"POST":
+        elif fields.get(b"content-type", b"").partition(b";")[0] not in GRPC_TYPES or fields.get(b":method") != b"POST":
             call.send_headers(_NOT_GRPC)
             call.pour(_SAY)
             call.finish()
@@ -241,7 +242,7 @@ class DoorConnection(Gathering):
         if not (self._leaving or self._preface):
             self._leaving = True
             self.write(frames.goaway(frames.WINDOW, Code.NO_ERROR))
-            self._goodbye = self._loop.call_later(_FAREWELL, self._leave_for_good)
+            self._goodbye = self._loop.call_later(DRAIN_TIMEOUT, self._leave_for_good)
 
     def _leave_for_good(self) -> None:
         self._last_call = self._last
