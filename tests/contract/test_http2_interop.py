@@ -5,7 +5,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -241,6 +241,28 @@ async def test_a_call_on_a_connection_that_has_ended_is_lost() -> None:
         stream = connection.call(PATH)
         stream.events = reader = Reader()
         assert await reader.end == await before.end
+
+
+@pytest.mark.parametrize("with_tls", [False, True])
+async def test_a_server_that_is_left_leaves_nothing_behind_even_of_who_never_reads(
+    tmp_path: Path, with_tls: bool
+) -> None:
+    shown = certificates(tmp_path, Authority(tmp_path)) if with_tls else None
+    async with asyncio.timeout(30):
+        server = Server("127.0.0.1:0", accepting({PATH: Echo}), shown)
+        async with server:
+            healthy, silent = await dial(server.address, shown), await dial(server.address, shown)
+            reader, stream = Reader(), silent.call(PATH)
+            stream.events = reader
+            stream.send(b"x")
+            await reader.messages.get()
+            cast(asyncio.Transport, silent._transport).pause_reading()  # its kernel still takes what comes
+            connections = list(server.connections)
+            assert len(connections) == 2
+        assert not server.connections
+        assert all(connection.gone.done() for connection in connections)
+        silent.abort("the test is over")
+        healthy.close()
 
 
 async def test_a_connection_that_fails_by_a_fault_of_ours_ends_no_other(

@@ -27,6 +27,7 @@ _MOST_STREAMS: Final = 100
 _BACKLOG: Final = 4_096  # as far as the system lets it: one that is full makes clients wait for a second
 _SHORT: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _PAUSE: Final = 1.0  # seconds until more connections are tried while the system has no room for one
+_FAREWELL: Final = 1.0  # seconds that connections have to send what was written, and to end TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,8 @@ class Accepted(Connection):
         super().__init__(life)
         self._among = among
         self._preface = frames.PREFACE
+        self.gone = self._loop.create_future()
+        """Done once nothing is left of the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes the connection. The client speaks first: it may speak something else."""
@@ -67,6 +70,7 @@ class Accepted(Connection):
         """Ends all calls."""
         self._among.discard(self)
         super().connection_lost(exc)
+        self.gone.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Acts on frames, which come after the preface."""
@@ -130,7 +134,7 @@ def accepting(methods: Mapping[str, Method], life: Life = LIFE) -> Make:
 
 
 class Server:
-    """Listens, from when it is entered until it is left; then every connection is closed."""
+    """Listens, from when it is entered until it is left; then every connection is closed, and waited for."""
 
     def __init__(
         self,
@@ -170,7 +174,7 @@ class Server:
             raise ConfigError(text) from error
         listener.setblocking(False)
         self.address = f"{host}:{listener.getsockname()[1]}"
-        self._exits.callback(self._close)
+        self._exits.push_async_callback(self._close)
         tasks = await self._exits.enter_async_context(asyncio.TaskGroup())
         accepting = tasks.create_task(self._accept(listener, tasks), name=f"accept {self.address}")
         self._exits.callback(self.shut)
@@ -187,9 +191,15 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         await self._exits.aclose()
 
-    def _close(self) -> None:
-        for connection in [*self.connections]:
-            connection.close("this process stops")
+    async def _close(self) -> None:
+        why, open_ = "this process stops", [*self.connections]
+        for connection in open_:
+            connection.close(why)
+        if open_:
+            _, stuck = await asyncio.wait([connection.gone for connection in open_], timeout=_FAREWELL)
+            for connection in self.connections.copy():
+                connection.abort(why)
+            await asyncio.gather(*stuck)
 
     async def _accept(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> None:
         loop = asyncio.get_running_loop()
