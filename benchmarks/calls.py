@@ -54,9 +54,10 @@ class Calls:
         calls = recording.ends()[OK]
         if not calls:
             raise h2load.LoadFailed(f"{address}: no call was answered: {dict(recording.ends())}")
-        p50, p99 = percentiles(recording.latencies(), (50, 99))
+        took = recording.latencies()
+        p50, p99 = percentiles(took, (50, 99))
         failed = recording.ends().total() - calls
-        return h2load.Result(calls, failed, calls * size, calls / recording.elapsed, p50, p99)
+        return h2load.Result(calls, failed, calls * size, calls / recording.elapsed, p50, p99, took.get_mean_value() / 1e6)
 
 
 @cache

@@ -40,6 +40,7 @@ class Result:
     rate: float
     p50: float
     p99: float
+    mean: float
 
 
 def installed() -> bool:
@@ -91,7 +92,7 @@ def parse(report: str, log: str) -> Result:
     if rate is None or requests is None or data is None:
         raise LoadFailed(f"h2load did no call: {report.strip()[-500:]}")
     timed = parse_log(log)
-    return Result(int(requests[1]), int(requests[3]), int(data[1]), float(rate[1]), timed.p50, timed.p99)
+    return Result(int(requests[1]), int(requests[3]), int(data[1]), float(rate[1]), timed.p50, timed.p99, timed.mean)
 
 
 def parse_log(log: str) -> Result:
@@ -103,4 +104,4 @@ def parse_log(log: str) -> Result:
     seconds = (max(start + took for start, _, took in rows) - min(start for start, _, _ in rows)) / 1e6
     failed = sum(not 200 <= status < 300 for _, status, _ in rows)
     p50, p99 = (micros[int(len(micros) * share)] / 1e6 for share in (0.5, 0.99))
-    return Result(len(rows), failed, 0, len(rows) / seconds, p50, p99)
+    return Result(len(rows), failed, 0, len(rows) / seconds, p50, p99, sum(micros) / len(micros) / 1e6)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -94,26 +95,27 @@ class Execution:
     def _warm_up(self, context: LoadContext, *, certain: bool) -> warmup.BatchTimes:
         """Measures; chooses the threads where there is a choice. `certain` tells that the inputs must be accepted."""
         choices = warmup.thread_choices(context.threads) if context.device == "cpu" else [context.threads]
-        measured = []
+        budget = _WARMUP_SECONDS * min(2, len(choices)) / len(choices)  # a choice is worth some more time
+        limit, clock = context.version.max_batch_size, time.perf_counter
+        measured = {}
         try:
             for threads in choices:
                 self._backend.use_threads(threads)
-                budget = _WARMUP_SECONDS * min(2, len(choices)) / len(choices)  # a choice is worth some more time
-                times = warmup.measure(
-                    lambda feed: self._infer(feed, self._outputs),
-                    context.probe,
-                    context.version.max_batch_size,
-                    budget,
-                    time.perf_counter,
-                )
-                measured.append((threads, times))
+                measured[threads] = warmup.measure(self._all_outputs, context.probe, limit, budget, clock)
+            rows, seconds = warmup.largest_common(measured.values())
+            once = partial(self._all_outputs, warmup.tile(context.probe, rows) if limit else context.probe)
+            times = dict(zip(choices, seconds, strict=True))
+            times = warmup.race(self._backend.use_threads, once, times, _WARMUP_SECONDS, clock)
         except (InvalidInput, ModelFailed) as error:
             if certain:
                 raise LoadFailed(f"warm-up: {error.message}") from error
             return ()
-        best = warmup.best_threads(measured)
+        best = warmup.best_threads(times)
         self._backend.use_threads(best)
-        return dict(measured)[best]
+        return measured[best]
+
+    def _all_outputs(self, feed: Mapping[str, Array]) -> Mapping[str, Array]:
+        return self._infer(feed, self._outputs)
 
 
 def open_backend(

@@ -1,6 +1,7 @@
 """Warm-up: builds batches of a size and measures how long they take. Pure but for the clock; used inside runners."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from statistics import median
 from typing import Final
 
@@ -17,6 +18,11 @@ _NEXT: Final = 4
 """Times as long as a size the next one takes: it has twice the rows, is run twice, and its first run does not count."""
 _ENOUGH: Final = 0.15
 """A thread more must save this share of the time to be worth its core."""
+_CHANCE: Final = 1.5
+"""Times as long as the best a number of threads may have taken to be tried again."""
+_TURNS: Final = 5
+_RUNS: Final = 2
+"""Of a turn: the first one starts the threads."""
 
 
 def batch_sizes(max_batch_size: int) -> list[int]:
@@ -65,19 +71,20 @@ def measure(
     for at, rows in enumerate(sizes):
         batch = tile(feed, rows) if max_batch_size else dict(feed)
         share = clock() + (end - clock()) / (len(sizes) - at)
-        first = _once(run, batch, clock)
+        once = partial(run, batch)
+        first = _once(once, clock)
         samples: list[float] = []
         while len(samples) < _REPEATS and clock() < (share if samples else end):
-            samples.append(_once(run, batch, clock))
+            samples.append(_once(once, clock))
         times.append((rows, median(samples) if samples else first))
         if clock() + _NEXT * times[-1][1] > end:
             break
     return tuple(times)
 
 
-def _once(run: Callable[[Feed], object], batch: dict[str, Array], clock: Callable[[], float]) -> float:
+def _once(run: Callable[[], object], clock: Callable[[], float]) -> float:
     started = clock()
-    run(batch)
+    run()
     return clock() - started
 
 
@@ -89,16 +96,45 @@ def thread_choices(threads: int) -> list[int]:
     return [*choices, threads] if threads > 1 else choices
 
 
-def best_threads(measured: Sequence[tuple[int, BatchTimes]]) -> int:
-    """Returns the number of threads whose time is best at the largest size that all of them reached.
-
-    Under load, which is when it matters, batches are at least as large. `measured` is in ascending order of threads;
-    more are taken only where they clearly pay.
+def largest_common(measured: Iterable[BatchTimes]) -> tuple[int, list[float]]:
+    """Returns the most rows that were measured each time, and their seconds. Batches are at least as large under load,
+    which is when the number of threads matters.
     """
-    last = min(len(times) for _, times in measured) - 1
-    best, score = measured[0][0], measured[0][1][last][1]
-    for threads, times in measured[1:]:
-        other = times[last][1]
-        if other < score * (1 - _ENOUGH):
-            best, score = threads, other
+    times = list(measured)
+    last = min(map(len, times)) - 1
+    return times[0][last][0], [each[last][1] for each in times]
+
+
+def race(
+    use: Callable[[int], None],
+    run: Callable[[], object],
+    measured: Mapping[int, float],
+    budget: float,
+    clock: Callable[[], float],
+) -> dict[int, float]:
+    """Returns the least seconds that `run` took with each number of threads, of `measured` and of runs in turn.
+
+    Something else may have had a core while one of them was measured, and a choice is for as long as a model is loaded.
+    What disturbs comes and goes, and never makes a run faster: so those that have a chance take turns, and the least
+    counts. `use` sets the threads. No turn begins that would not end within `budget` seconds. Raises what `run` raises.
+    """
+    end, least = clock() + budget, dict(measured)
+    chance = _CHANCE * min(measured.values())
+    turn = [threads for threads, seconds in measured.items() if seconds <= chance]
+    for _ in range(_TURNS if len(turn) > 1 else 0):
+        for threads in turn:
+            if clock() + _RUNS * measured[threads] > end:
+                return least
+            use(threads)
+            least[threads] = min(least[threads], *(_once(run, clock) for _ in range(_RUNS)))
+        turn.reverse()  # the one that is set already goes on: to change is dear for some backends
+    return least
+
+
+def best_threads(times: Mapping[int, float]) -> int:
+    """Returns the number of threads to use, of those whose seconds are given: more only where they clearly pay."""
+    best = min(times)
+    for threads in sorted(times):
+        if times[threads] < times[best] * (1 - _ENOUGH):
+            best = threads
     return best

@@ -25,7 +25,7 @@ def run(cpu_us: float, rate: float = 1.0) -> Run:
 def test_what_h2load_said_is_understood() -> None:
     log = "".join(f"1795373277589300\t200\t{micros}\n" for micros in range(100, 0, -1))
 
-    assert h2load.parse(REPORT, log) == h2load.Result(2045, 1, 580780, 1363.33, 51e-6, 100e-6)
+    assert h2load.parse(REPORT, log) == h2load.Result(2045, 1, 580780, 1363.33, 51e-6, 100e-6, 50.5e-6)
 
 
 def test_the_log_alone_tells_rate_and_failures() -> None:
@@ -34,6 +34,7 @@ def test_the_log_alone_tells_rate_and_failures() -> None:
     found = h2load.parse_log(log)
 
     assert (found.calls, found.failed, found.rate, found.p50) == (4, 2, 2.0, 0.001)
+    assert found.mean == pytest.approx((0.0005 + 0.0007 + 1 + 0.001) / 4)
 
 
 @pytest.mark.parametrize(("text", "log"), [("", "1\t200\t3\n"), (REPORT, "")])
