@@ -1,7 +1,6 @@
 """Between calls and the runner: joins the inputs of a batch, and cuts its outputs into the calls' responses."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -106,17 +105,18 @@ def tails(codec: Codec, outputs: Sequence[Output], count: int) -> list[bytes]:
         return [
             b"".join((headers, *(part for _, _, _, raw in row for part in (raw_tag(len(raw)), raw)))) for row in rows
         ]
-    columns = [_constant(headers, count)]
+    row, columns = bytearray(headers), []
     for out in outputs:
         raw = np.frombuffer(out.data, np.uint8).reshape(count, -1)
-        columns += (_constant(raw_tag(raw.shape[1]), count), raw)
-    joined = np.concatenate(columns, axis=1)
-    data, size = joined.tobytes(), joined.shape[1]
+        row += raw_tag(raw.shape[1])
+        columns.append((len(row), raw))
+        row += bytes(raw.shape[1])
+    filled = row * count
+    table, size = np.frombuffer(filled, np.uint8).reshape(count, -1), len(row)
+    for at, raw in columns:
+        table[:, at : at + raw.shape[1]] = raw
+    data = bytes(filled)
     return [data[at : at + size] for at in range(0, len(data), size)]
-
-
-def _constant(value: bytes, count: int) -> "np.ndarray[Any, np.dtype[np.uint8]]":
-    return np.broadcast_to(np.frombuffer(value, np.uint8), (count, len(value)))
 
 
 def respond(codec: Codec, call: Call, pieces: list[Piece]) -> bytes | Pieces:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from infermesh.errors import NotReady
-from infermesh.gateway.framing.outlet import Outlet
+from infermesh.gateway.framing.outlet import Outlet, Round
 from infermesh.gateway.frontends.oip.stream import InferStreams
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 from tests.unit.gateway.simulation import SimMesh, SimWorker, deployed, settle
@@ -64,7 +64,7 @@ async def gateway() -> AsyncIterator[InferStreams]:
 
 async def opened(streams: InferStreams, caller: Caller) -> "asyncio.Task[None]":
     stream = streams.begin(Requests(caller), caller)  # type: ignore[arg-type]
-    pushing = asyncio.create_task(stream.push(Outlet(caller.take, lambda: None)))
+    pushing = asyncio.create_task(stream.push(Outlet(caller.take, lambda: None, Round())))
     await settle()
     return pushing
 

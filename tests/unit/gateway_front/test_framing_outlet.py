@@ -5,18 +5,18 @@ from collections.abc import Sequence
 
 import pytest
 
-from infermesh.gateway.framing.outlet import Outlet
+from infermesh.gateway.framing.outlet import Outlet, Round
 
 
 class Door:
     """Takes chunks; each moves when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, round_: Round | None = None) -> None:
         self.chunks: list[list[bytes]] = []
         self.moving: list[asyncio.Future[None]] = []
         self.waiting: list[bytes] = []
         self.gone = 0
-        self.outlet = Outlet(self.write, self.leave)
+        self.outlet = Outlet(self.write, self.leave, round_ or Round())
         self.outlet.open(self.pull)
 
     def write(self, messages: Sequence[bytes]) -> "asyncio.Future[None]":
@@ -47,6 +47,19 @@ async def test_what_comes_in_one_turn_leaves_in_one_chunk() -> None:
     door = Door()
     await door.put(b"a", b"b")
     assert door.chunks == [[b"a", b"b"]]
+
+
+async def test_an_outlet_that_fails_by_a_fault_of_ours_does_not_silence_others() -> None:
+    round_ = Round()
+    faulty, healthy = Door(round_), Door(round_)
+    faulty.outlet.open(lambda: [b"x"] * (1 // 0))
+    faulty.outlet.news()
+    await healthy.put(b"a")
+    await healthy.put(b"b")
+    assert (healthy.chunks, faulty.chunks) == ([[b"a"]], [])
+    healthy.moving[0].set_result(None)
+    await turns()
+    assert healthy.chunks == [[b"a"], [b"b"]]
 
 
 async def test_nothing_is_pulled_while_a_chunk_moves_then_all_that_waits() -> None:

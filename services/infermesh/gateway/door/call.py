@@ -221,14 +221,15 @@ class DoorCall(Outgoing):
         if not self.open:
             return _gone(self._desk.loop)
         kind = event["type"]
-        if kind == "http.response.start":
+        if kind == "http.response.body":
+            if event["body"]:
+                self.pour(event["body"])
+                if event["more_body"] and self.congested:
+                    return self.drained()
+        elif kind == "http.response.start":
             self.send_headers(((b":status", b"%d" % event["status"]), *event["headers"]))
-        elif kind == "http.response.trailers":
+        else:
             self.finish(event["headers"])
-        elif event["body"]:
-            self.pour(event["body"])
-            if event["more_body"] and self.congested:
-                return self.drained()
         return self._desk.settled
 
     # -- its end -------------------------------------------------------------------------------------------------------

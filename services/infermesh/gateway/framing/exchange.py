@@ -183,7 +183,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": self._frame(message), "more_body": False})
 
     async def _push(self, answer: Pushing) -> None:
-        outlet = Outlet(self._emit, self._gone)
+        outlet = Outlet(self._emit, self._gone, self._guard.round)
         try:
             await answer.push(outlet)
             await outlet.finish()
@@ -197,7 +197,10 @@ class Exchange:
         if not self._started:
             self._started = True
             self._send(self._head())  # need not be awaited: only bodies that go on make wait
-        body = b"".join(map(self._frame, messages))
+        if self._reply_encoding is _IDENTITY and len(messages) == 1:  # a token
+            body = frames.encode(messages[0])
+        else:
+            body = b"".join(map(self._frame, messages))
         return self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def _forward(self, responses: AsyncIterator[bytes]) -> None:

@@ -10,6 +10,7 @@ from typing import Final, Protocol, TypeVar
 
 from infermesh.errors import DeadlineExceeded, Overloaded
 from infermesh.gateway.framing.frames import Limits, inflate
+from infermesh.gateway.framing.outlet import Round
 
 T = TypeVar("T")
 
@@ -34,6 +35,8 @@ class Guard:
         """Calls that may be silent for long without being stuck."""
         self.held = 0
         """Bytes of messages that came in pieces and are still needed."""
+        self.round = Round()
+        """Outlets of calls that have something to send."""
         self._one = asyncio.Lock()
 
     def take(self, size: int) -> None:

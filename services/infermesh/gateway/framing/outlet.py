@@ -6,8 +6,34 @@ Made by `exchange`, used by handlers.
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
+import structlog
+
 Pull = Callable[[], Sequence[bytes]]
 Write = Callable[[Sequence[bytes]], Awaitable[None]]
+
+
+class Round:
+    """The outlets that have news: one callback of the event loop serves them all, as a token of each costs too little
+    for one of its own."""
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        self._due: list[Outlet] = []
+
+    def join(self, outlet: "Outlet") -> None:
+        """Has an outlet flushed in the loop's next turn."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._serve)
+        self._due.append(outlet)
+
+    def _serve(self) -> None:
+        due, self._due = self._due, []
+        for outlet in due:
+            try:
+                outlet.flush()
+            except Exception as error:  # a fault of ours with one must not silence the others
+                structlog.get_logger(__name__).error("outlet failed", exc_info=error)
 
 
 class Outlet:
@@ -19,11 +45,11 @@ class Outlet:
     Once the request has ended, that a chunk can't be sent may be all that tells of a caller who went away.
     """
 
-    __slots__ = ("_closed", "_due", "_gone", "_loop", "_moving", "_pull", "_waiting", "_write")
+    __slots__ = ("_closed", "_due", "_gone", "_moving", "_pull", "_round", "_waiting", "_write")
 
-    def __init__(self, write: Write, gone: Callable[[], None]) -> None:
+    def __init__(self, write: Write, gone: Callable[[], None], round_: Round) -> None:
         """What `write` gives fails if the caller has gone away; then `gone` is called."""
-        self._loop = asyncio.get_running_loop()
+        self._round = round_
         self._write, self._gone = write, gone
         self._pull: Pull = tuple
         self._moving: asyncio.Future[None] | None = None
@@ -37,13 +63,13 @@ class Outlet:
         """Says that there may be something to pull. Never pulls from within."""
         if not self._due:
             self._due = True
-            self._loop.call_soon(self._flush)
+            self._round.join(self)
 
     async def finish(self) -> None:
         """Sends what is left, at the pace of the caller, and closes."""
         while self._moving is not None and not self._moving.done():
             await asyncio.wait([self._moving])
-        self._flush()
+        self.flush()
         self.close()
 
     def close(self) -> None:
@@ -52,7 +78,8 @@ class Outlet:
         if self._moving is not None:
             self._moving.add_done_callback(_failed)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Sends what there is, unless the caller has yet to take what went before."""
         self._due = False
         moving = self._moving
         if self._closed or self._waiting:
@@ -73,7 +100,7 @@ class Outlet:
 
     def _moved(self, moving: "asyncio.Future[None]") -> None:
         self._waiting = False
-        self._flush()
+        self.flush()
 
 
 def _failed(moving: "asyncio.Future[None]") -> bool:

@@ -18,6 +18,7 @@ PREFIX: Final = struct.Struct(">BI")
 """What stands before a message: whether it is compressed, and its size."""
 _AT_ONCE: Final = 256 << 10
 """Bytes after which the system is asked whether it takes more."""
+_DATA: Final = int(Kind.DATA)  # an enum is looked up anew each time
 _JOINED: Final = 16 << 10
 """Bytes up to which a copy is cheaper than a second piece."""
 
@@ -101,7 +102,13 @@ class Outgoing(ABC):
         line, size = self._line, len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         fits = size <= self.window and size <= line.window and size <= line.frame_size
         if fits and not (self._out or line.paused):
-            self._leave(size, *parts)
+            self.window -= size
+            line.window -= size
+            head = frames.head(_DATA, 0, self.number, size)
+            if size <= _JOINED:
+                line.write(b"".join((head, *parts)))
+            else:
+                line.write(head, *parts)
         else:
             if self._out is None:
                 self._out = deque()
@@ -181,15 +188,6 @@ class Outgoing(ABC):
         self.moved += moved
         self._wait(-moved)
         line.write(*parts)
-
-    def _leave(self, size: int, *parts: Bytes) -> None:
-        self.window -= size
-        self._line.window -= size
-        head = frames.head(Kind.DATA, 0, self.number, size)
-        if size <= _JOINED:
-            self._line.write(b"".join((head, *parts)))
-        else:
-            self._line.write(head, *parts)
 
     def _wait(self, change: int) -> None:
         self.waiting += change
