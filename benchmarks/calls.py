@@ -57,7 +57,9 @@ class Calls:
         took = recording.latencies()
         p50, p99 = percentiles(took, (50, 99))
         failed = recording.ends().total() - calls
-        return h2load.Result(calls, failed, calls * size, calls / recording.elapsed, p50, p99, took.get_mean_value() / 1e6)
+        return h2load.Result(
+            calls, failed, calls * size, calls / recording.elapsed, p50, p99, took.get_mean_value() / 1e6
+        )
 
 
 @cache

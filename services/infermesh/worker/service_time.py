@@ -14,6 +14,8 @@ _MISHAPS = 2  # such runs in a row that are not learnt from
 _TRUSTED = 16  # refusals in a row that a curve is believed
 _NEARLY = 0.98  # of the best throughput
 _PAYS = 1.1  # times the throughput of the size before: worth trying the next
+_BRIEF = 0.25  # seconds of a run after which the next size is tried anyway
+_AS_GOOD = 0.95  # of the best throughput: of sizes that were tried in that way, the largest is best
 
 
 class ServiceTime:
@@ -42,6 +44,7 @@ class ServiceTime:
             self._means = [_interpolate([r for r, _ in known], [s for _, s in known], knot) for knot in self._knots]
             self._tried = bisect_right(self._knots, known[-1][0])
             self._smooth()
+        self._warm = self._tried  # of those the warm-up has tried
 
     def seconds(self, rows: int) -> float:
         """Returns the expected time of a batch of `rows`."""
@@ -83,11 +86,19 @@ class ServiceTime:
     def worth_trying(self) -> int:
         """Returns the rows of a batch that is nearly as good as any; the next knot where larger ones paid as far as
         any ran: the warm-up of a slow model has no time for more than its first sizes, the rest is learnt under load.
+
+        What a batch costs beside its run, in answers that have to be sent while the next one wants all cores, a warm-up
+        does not tell: where runs are brief, larger ones are tried in any case, and the largest good one is taken.
         """
         tried = self._tried
-        if 0 < tried < len(self._knots) and (tried == 1 or self._pace(tried - 1) >= _PAYS * self._pace(tried - 2)):
-            return self._knots[tried]
-        return self.best_rows(_NEARLY)
+        if 0 < tried < len(self._knots):
+            paid = tried == 1 or self._pace(tried - 1) >= _PAYS * self._pace(tried - 2)
+            if paid or self._curve[tried - 1] < _BRIEF:
+                return self._knots[tried]
+        good = _AS_GOOD * self.rate()
+        learnt = range(self._warm, tried)
+        brief = (self._knots[at] for at in learnt if self._curve[at] < 2 * _BRIEF and self._pace(at) >= good)
+        return max(self.best_rows(_NEARLY), *brief, 0)
 
     def _pace(self, at: int) -> float:
         return self._knots[at] / self._curve[at] if self._curve[at] else 0.0

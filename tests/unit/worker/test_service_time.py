@@ -137,6 +137,20 @@ def test_sizes_are_no_longer_tried_once_larger_ones_do_not_pay() -> None:
     assert time.seconds(64) == pytest.approx(64 * 0.99)
 
 
+def test_sizes_whose_runs_are_brief_are_tried_though_the_last_did_not_pay() -> None:
+    """Answers of a batch hold the next one up: what its size costs beside its run shows under load only."""
+    time = ServiceTime([(8, 0.05), (16, 0.1)], limit=128)
+    sizes = []
+    while (rows := time.worth_trying()) not in sizes:
+        sizes.append(rows)
+        time.observe(rows, rows * 0.0058)
+    assert sizes == [32, 64], "0.37 s for 64 rows is too long to try twice as many"
+    assert rows == 64, "the largest that is as good as any"
+    for _ in range(20):
+        time.observe(64, 64 * 0.0064)
+    assert time.worth_trying() == 32, "now it is not"
+
+
 def test_a_stall_in_the_first_run_of_a_size_does_not_condemn_it() -> None:
     time = ServiceTime([(1, 1.0)], limit=4)
     time.observe(2, 30.0)
