@@ -17,7 +17,8 @@ _HEAP: Final = "envoy.resource_monitors.fixed_heap"
 _CONNECTIONS: Final = "envoy.resource_monitors.global_downstream_max_connections"
 # Linux: option names of setsockopt
 _IPPROTO_TCP, _TCP_USER_TIMEOUT = 6, 18
-_JITTER: Final = {"value": 10}  # percent that a connection may live longer
+AGE_JITTER: Final = 0.1
+"""Share of its age that a connection may live longer: those that came together shall not all go together."""
 # shares of the heap at which Envoy does something about it
 _SHRINK, _RESET, _REFUSE, _CLOSE = 0.6, 0.75, 0.9, 0.95
 
@@ -85,7 +86,8 @@ def connections(config: GatewayConfig) -> dict[str, Any]:
 def _age(config: GatewayConfig) -> dict[str, Any]:
     """Connections that came together, after a gateway's end, shall not all go together."""
     age = config.clients.max_connection_age
-    return {"max_connection_duration": _seconds(age), "max_connection_duration_jitter": _JITTER} if age else {}
+    jitter = {"value": 100 * AGE_JITTER}  # percent
+    return {"max_connection_duration": _seconds(age), "max_connection_duration_jitter": jitter} if age else {}
 
 
 def overload_manager(config: GatewayConfig) -> dict[str, Any]:

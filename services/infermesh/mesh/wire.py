@@ -41,13 +41,13 @@ def fields(message: Bytes) -> Iterator[Field]:
     at, size = 0, len(message)
     while at < size:
         begin = at
-        tag, at = _read_varint(message, at)
+        tag, at = read_varint(message, at)
         kind, value = tag & 7, at
         if kind == _DELIMITED:
-            length, value = _read_varint(message, at)
+            length, value = read_varint(message, at)
             at = value + length
         elif kind == _VARINT:
-            at = _read_varint(message, at)[1]
+            at = read_varint(message, at)[1]
         elif kind in _FIXED:
             at += _FIXED[kind]
         else:
@@ -57,8 +57,8 @@ def fields(message: Bytes) -> Iterator[Field]:
         yield Field(tag, begin, value, at)
 
 
-def _read_varint(message: Bytes, at: int) -> tuple[int, int]:
-    """Returns a number and where it ends."""
+def read_varint(message: Bytes, at: int) -> tuple[int, int]:
+    """Returns the number that begins at a byte, and where it ends. Raises DecodeError if it does not."""
     number, size = 0, len(message)
     for shift in range(0, 64, 7):
         if at >= size:

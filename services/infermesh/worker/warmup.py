@@ -108,7 +108,7 @@ def largest_common(measured: Iterable[BatchTimes]) -> tuple[int, list[float]]:
 def race(
     use: Callable[[int], None],
     run: Callable[[], object],
-    measured: Mapping[int, float],
+    measured: dict[int, float],
     budget: float,
     clock: Callable[[], float],
 ) -> dict[int, float]:
@@ -116,18 +116,19 @@ def race(
 
     Something else may have had a core while one of them was measured, and a choice is for as long as a model is loaded.
     What disturbs comes and goes, and never makes a run faster: so those that have a chance take turns, and the least
-    counts. `use` sets the threads. No turn begins that would not end within `budget` seconds. Raises what `run` raises.
+    counts. `use` sets the threads; those that were measured last are set. No turn begins that would not end within
+    `budget` seconds. Raises what `run` raises.
     """
     end, least = clock() + budget, dict(measured)
     chance = _CHANCE * min(measured.values())
-    turn = [threads for threads, seconds in measured.items() if seconds <= chance]
+    turn = [threads for threads in reversed(measured) if measured[threads] <= chance]
     for _ in range(_TURNS if len(turn) > 1 else 0):
         for threads in turn:
             if clock() + _RUNS * measured[threads] > end:
                 return least
             use(threads)
             least[threads] = min(least[threads], *(_once(run, clock) for _ in range(_RUNS)))
-        turn.reverse()  # the one that is set already goes on: to change is dear for some backends
+        turn.reverse()  # the one that is set goes on, and began: to change is dear for some backends
     return least
 
 

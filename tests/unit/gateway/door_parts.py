@@ -116,6 +116,7 @@ class House:
         calm = replace(ClientLimits(ping_interval=80_000, ping_timeout=80_000), **limits)
         methods = {path.encode(): method for path, method in self.front.methods.items()}
         self.port = Port(methods, self.desk, calm, room, Random(1))
+        self.connections: set[DoorConnection] = set()
 
 
 async def _nowhere(*_: Any) -> None:
@@ -130,7 +131,7 @@ class Caller:
         self.service = self.house.service
         self.pipe = Pipe()
         self.pipe.resumed = self._go_on
-        self.connection = DoorConnection(self.house.port, set())
+        self.connection = DoorConnection(self.house.port, self.house.connections)
         self.connection.connection_made(self.pipe)
         self._unread: list[bytes] = []
         self._next = 1

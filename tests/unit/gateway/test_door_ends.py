@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from infermesh.mesh.http2.frames import Code
+from infermesh.mesh.http2 import frames
+from infermesh.mesh.http2.frames import Code, Kind
 from tests.unit.gateway.door_parts import LATE, OK, Caller, House, on_the_long_way
 from tests.unit.gateway.virtual import run
 from tests.unit.gateway_front.wire import framed
@@ -180,7 +181,7 @@ async def test_all_calls_of_a_lost_connection_end() -> None:
     await turns()
     assert [running.cancelled for running in caller.service.running] == [1, 1]
     assert (on_the_long_way(caller.house), caller.service.cancelled) == (0, 2)
-    assert not caller.house.port.connections
+    assert not caller.house.connections
     assert not caller.streams
 
 
@@ -204,3 +205,22 @@ async def test_a_call_that_goes_on_with_a_lost_connection_says_nothing() -> None
     caller.connection.connection_lost(None)
     await turns()
     assert on_the_long_way(caller.house) == 0
+
+
+@pytest.mark.parametrize(
+    "misplaced",
+    [
+        frames.frame(Kind.DATA, 0, 0, b"x"),
+        frames.frame(Kind.HEADERS, frames.END_HEADERS, 0, b"\x83"),
+        frames.frame(Kind.HEADERS, 0, 99, b"\x83") + frames.frame(Kind.DATA, 0, 1, b"x"),
+        frames.window_update(1, 0),
+    ],
+    ids=["data of no stream", "headers of no stream", "data within headers", "a window that grows by nothing"],
+)
+async def test_a_frame_that_may_not_come_ends_the_connection(misplaced: bytes) -> None:
+    caller = Caller()
+    caller.begin("Hang")
+    caller.give(misplaced)
+    assert [code for _, code in caller.farewells] == [Code.PROTOCOL_ERROR]
+    assert (caller.pipe.end, caller.streams) == ("closed", {})
+    await turns()

@@ -285,4 +285,4 @@ async def test_a_window_beyond_its_bound_ends_the_connection() -> None:
     number = caller.begin()
     caller.give(2 * frames.window_update(number, 2**31 - 1))
     assert [code for _, code in caller.farewells] == [Code.FLOW_CONTROL_ERROR]
-    assert caller.house.port.connections == {caller.connection}
+    assert caller.house.connections == {caller.connection}

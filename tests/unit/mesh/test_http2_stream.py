@@ -277,6 +277,12 @@ FAULTS: dict[str, Callable[[int], bytes]] = {
         frames.frame(Kind.HEADERS, 0, last + 2) + 9 * frames.frame(Kind.CONTINUATION, 0, last + 2, bytes(10_000))
     ),
     "a window beyond its bound": lambda last: 2 * frames.window_update(last, 2**31 - 1),
+    "a window that grows by nothing": lambda last: frames.window_update(last, 0),
+    "headers of no stream": lambda last: frames.frame(Kind.HEADERS, frames.END_HEADERS, 0, b"\x83"),
+    "data of no stream": lambda last: frames.frame(Kind.DATA, 0, 0, b"x"),
+    "data within headers": lambda last: (
+        frames.frame(Kind.HEADERS, 0, last + 2, b"\x83") + frames.frame(Kind.DATA, 0, last, b"")
+    ),
     "half a window update": lambda last: frames.frame(Kind.WINDOW_UPDATE, 0, 0, b"\0"),
     "a frame too large": lambda last: frames.head(Kind.SETTINGS, 0, 0, 1 << 20),
 }

@@ -138,17 +138,17 @@ def test_threads_that_were_disturbed_have_another_chance() -> None:
     times = warmup.race(cores.use, cores.run, {1: 0.17, 2: 0.16}, 2.0, cores.clock)
     assert times == pytest.approx({1: 0.17, 2: 0.1})
     assert warmup.best_threads(times) == 2
-    assert cores.used[:4] == [1, 2, 2, 1]
+    assert cores.used[:4] == [2, 1, 1, 2]
 
 
 def test_threads_that_have_no_chance_and_turns_that_have_no_time_are_left_out() -> None:
     cores = Cores(0.0, {1: 0.1, 2: 0.11, 4: 0.2})
     measured = {1: 0.1, 2: 0.12, 4: 0.2}
     assert warmup.race(cores.use, cores.run, measured, 0.5, cores.clock) == pytest.approx({1: 0.1, 2: 0.11, 4: 0.2})
-    assert cores.used == [1, 2]  # a second turn would not end within half a second
+    assert cores.used == [2, 1]  # a second turn would not end within half a second
     assert warmup.race(cores.use, cores.run, {1: 0.6, 2: 0.7}, 1.0, cores.clock) == {1: 0.6, 2: 0.7}
     assert warmup.race(cores.use, cores.run, {1: 0.1, 2: 0.2}, 1.0, cores.clock) == {1: 0.1, 2: 0.2}  # clear already
-    assert cores.used == [1, 2]
+    assert cores.used == [2, 1]
 
 
 def test_small_sizes_leave_time_for_large_ones() -> None:

@@ -1,7 +1,7 @@
 """A client's connection to the gRPC port: takes calls, within limits."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -13,13 +13,12 @@ from infermesh.gateway.door.gathering import Gathering
 from infermesh.gateway.farewell import DRAIN_TIMEOUT
 from infermesh.gateway.framing.methods import Method
 from infermesh.gateway.front import GRPC_TYPES
-from infermesh.gateway.protection import CONNECTION_WINDOW
+from infermesh.gateway.protection import AGE_JITTER, CONNECTION_WINDOW
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.fields import Headers
 from infermesh.mesh.http2.frames import Code, ConnectionFault, Frame, Kind, Setting
 from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.outgoing import Outgoing
-from infermesh.mesh.http2.server import Accepted
 
 _SAY: Final = b"this port speaks gRPC alone: expected POST with content-type application/grpc over HTTP/2\n"
 _NOT_HTTP2: Final = (
@@ -27,7 +26,6 @@ _NOT_HTTP2: Final = (
     % (len(_SAY), _SAY)
 )
 _NOT_GRPC: Final = ((b":status", b"415"), (b"content-type", b"text/plain"), (b"content-length", b"%d" % len(_SAY)))
-_JITTER: Final = 0.1  # of the age that a connection may reach: those that came together shall not all go together
 _MEANT: Final = 1.0
 """Seconds: a call that lived so long was meant."""
 _CALL: Final = 2 << 10
@@ -53,13 +51,12 @@ class Port:
     kept: int = 0
     """Bytes of requests that are, headers among them, with what calls themselves take."""
     leaving: bool = False
-    connections: "set[DoorConnection]" = field(default_factory=set)
 
-    def look(self) -> None:
+    def look(self, connections: "Iterable[DoorConnection]") -> None:
         """Cuts the calls of which most is kept, if there is no room for all."""
         if self.kept + self.waiting <= self.room:
             return
-        calls = [call for each in self.connections for call in each.streams.values() if isinstance(call, DoorCall)]
+        calls = [call for each in connections for call in each.streams.values() if isinstance(call, DoorCall)]
         for call in sorted(calls, key=lambda call: call.weight, reverse=True):
             if self.kept + self.waiting <= self.room:
                 return
@@ -71,13 +68,13 @@ class DoorConnection(Gathering):
 
     stream_window, connection_window = WINDOW, CONNECTION_WINDOW
 
-    def __init__(self, port: Port, among: set[Accepted]) -> None:
+    def __init__(self, port: Port, among: "set[DoorConnection]") -> None:
         limits = port.limits
         super().__init__(among, Life(limits.ping_interval, limits.ping_timeout, limits.stall_timeout))
         self.limits = ((Setting.MAX_CONCURRENT_STREAMS, limits.max_streams),)
         self._port = port
         self._opened = self._busy = self._loop.time()
-        self._until = self._opened + limits.max_connection_age * (1 + port.rng.random() * _JITTER)
+        self._until = self._opened + limits.max_connection_age * (1 + port.rng.random() * AGE_JITTER)
         self._fresh: list[DoorCall] = []
         self._later: list[Frame] = []
         self._stalled: dict[Outgoing, tuple[int, float]] = {}
@@ -88,11 +85,6 @@ class DoorConnection(Gathering):
         self._goodbye: asyncio.TimerHandle | None = None
         self._last_call: int | None = None  # no later one is taken
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Takes the connection."""
-        super().connection_made(transport)
-        self._port.connections.add(self)
-
     def greet(self) -> None:
         """Says what goes before all else; sends a client away who has come too late."""
         super().greet()
@@ -101,7 +93,6 @@ class DoorConnection(Gathering):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends all calls."""
-        self._port.connections.discard(self)
         if self._goodbye is not None:
             self._goodbye.cancel()
         super().connection_lost(exc)
@@ -131,7 +122,7 @@ class DoorConnection(Gathering):
         fresh, self._fresh = self._fresh, []
         for call in fresh:
             call.watch()
-        self._port.look()
+        self._port.look(self._among)
 
     def _pause(self) -> None:
         if self._transport is not None:
@@ -162,6 +153,8 @@ class DoorConnection(Gathering):
             raise ConnectionFault.of(Code.ENHANCE_YOUR_CALM, f"{_CHATTER} frames came that were no calls")
 
     def _data(self, found: Frame) -> None:
+        if self._block_of is not None or not found.stream:
+            self._misplaced(found)
         size = len(found.payload)
         self._kept += size
         self._port.kept += size
@@ -222,7 +215,7 @@ class DoorConnection(Gathering):
         """So many bytes more wait to be sent."""
         self._port.waiting += change
         if change > 0:
-            self._port.look()
+            self._port.look(self._among)
 
     def forget(self, stream: Outgoing) -> None:
         """Drops a call that is over."""

@@ -55,14 +55,14 @@ class Door:
 
     def active(self) -> tuple[int, int]:
         """Returns how many calls are under way, and how many connections are open."""
-        connections = self._port.connections
+        connections = self._server.connections
         return sum(len(each.streams) for each in connections), len(connections)
 
     def leave(self) -> None:
         """Takes no new connections, and sends those that are open elsewhere, once what they have begun is served."""
         self._port.leaving = True
         self._server.shut()
-        for connection in list(self._port.connections):
+        for connection in list(self._server.connections):
             connection.leave()
 
     async def _look(self) -> None:
@@ -70,7 +70,7 @@ class Door:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._pause)
-            for connection in list(self._port.connections):
+            for connection in list(self._server.connections):
                 try:
                     connection.look(loop.time())
                 except Exception as error:  # a fault of ours with one must not end the looks at the others

@@ -1,6 +1,6 @@
 """A connection that sends together what is said on it within a turn of the event loop. Base of `connection`."""
 
-from typing import Final
+from typing import Any, Final
 
 from infermesh.mesh.http2.life import Life
 from infermesh.mesh.http2.server import Accepted
@@ -15,7 +15,7 @@ _MUCH: Final = 256 << 10
 class Gathering(Accepted):
     """Each write is a system call, which costs more than a token; what many calls say at once leaves in one."""
 
-    def __init__(self, among: set[Accepted], life: Life) -> None:
+    def __init__(self, among: set[Any], life: Life) -> None:
         super().__init__(among, life)
         self._gathered: list[Bytes] = []
         self._size = 0

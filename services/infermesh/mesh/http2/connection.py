@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Final, cast
+from typing import Final, NoReturn, cast
 
 from infermesh.mesh.http2 import frames
 from infermesh.mesh.http2.fields import FieldReader, Headers
@@ -156,6 +156,8 @@ class Connection(asyncio.Protocol):
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def _data(self, found: Frame) -> None:
+        if self._block_of is not None or not found.stream:
+            self._misplaced(found)
         size = len(found.payload)
         self._unread += size
         if self._unread > _FEW:
@@ -167,12 +169,19 @@ class Connection(asyncio.Protocol):
 
     def _other(self, found: Frame) -> None:
         if self._block_of is not None and found.kind != Kind.CONTINUATION:
-            raise ConnectionFault.of(Code.PROTOCOL_ERROR, "expected the rest of a header block")
+            self._misplaced(found)
         act = _ACTS.get(found.kind)
         if act is not None:
             act(self, found)
 
+    def _misplaced(self, found: Frame) -> NoReturn:
+        """Refuses what may not come here, or not now (RFC 9113, 4.3 and 6)."""
+        of = "no stream" if self._block_of is None else "another kind, within a header block"
+        raise ConnectionFault.of(Code.PROTOCOL_ERROR, f"a frame of {of}: kind {found.kind}")
+
     def _headers(self, found: Frame) -> None:
+        if not found.stream:
+            self._misplaced(found)
         self._block_of, self._block = found, bytes(frames.content(found))
         self._look_whole(found)
 
@@ -238,6 +247,8 @@ class Connection(asyncio.Protocol):
 
     def _update(self, found: Frame) -> None:
         grown = frames.number(found.payload, "WINDOW_UPDATE") & frames.WINDOW
+        if not grown:
+            raise ConnectionFault.of(Code.PROTOCOL_ERROR, "expected a window to be made larger by 1 or more, got 0")
         of = self if found.stream == 0 else self.streams.get(found.stream)
         if of is not None:
             of.window += grown

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import grpc
 import structlog
@@ -54,7 +54,7 @@ def trailers(code: grpc.StatusCode, message: str = "") -> tuple[Field, ...]:
 class Accepted(Connection):
     """A connection that was accepted; `among` are all that are open. Base of what takes the calls on it."""
 
-    def __init__(self, among: "set[Accepted]", life: Life) -> None:
+    def __init__(self, among: set[Any], life: Life) -> None:
         super().__init__(life)
         self._among = among
         self._preface = frames.PREFACE
@@ -105,7 +105,7 @@ class Accepted(Connection):
 class ServerConnection(Accepted):
     """A connection for calls of `methods`, by path."""
 
-    def __init__(self, methods: Mapping[bytes, Method], among: set[Accepted], life: Life = LIFE) -> None:
+    def __init__(self, methods: Mapping[bytes, Method], among: "set[ServerConnection]", life: Life = LIFE) -> None:
         super().__init__(among, life)
         self._methods = methods
 
@@ -124,22 +124,23 @@ class ServerConnection(Accepted):
             stream.take_headers(fields, end)
 
 
-Make = Callable[[set[Accepted]], Accepted]
+C = TypeVar("C", bound=Accepted)
+Make = Callable[[set[C]], C]
 """Makes what takes the calls of a connection; it is given the set of those that are open."""
 
 
-def accepting(methods: Mapping[str, Method], life: Life = LIFE) -> Make:
+def accepting(methods: Mapping[str, Method], life: Life = LIFE) -> Make[ServerConnection]:
     """Returns what has a server serve methods by their paths."""
     return partial(ServerConnection, {path.encode(): method for path, method in methods.items()}, life=life)
 
 
-class Server:
+class Server(Generic[C]):
     """Listens, from when it is entered until it is left; then every connection is closed, and waited for."""
 
     def __init__(
         self,
         listen: str,
-        make: Make,
+        make: Make[C],
         certificates: Certificates | None = None,
         terms: Terms = TERMS,
         *,
@@ -156,13 +157,13 @@ class Server:
         self._terms = terms
         self._admitting = 0
         self._listening: tuple[socket.socket, asyncio.Task[None]] | None = None
-        self.connections: set[Accepted] = set()
+        self.connections: set[C] = set()
         """Those that are open."""
         self._exits = contextlib.AsyncExitStack()
         self.address = ""
         """host:port that it got."""
 
-    async def __aenter__(self) -> "Server":
+    async def __aenter__(self) -> "Server[C]":
         """Begins to listen. Raises ConfigError if the address can't be had."""
         host, _, port = self._listen.rpartition(":")
         plain = host.removeprefix("[").removesuffix("]")

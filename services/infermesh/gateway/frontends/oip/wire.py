@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from google.protobuf.message import DecodeError
 
 from infermesh.errors import InvalidInput
-from infermesh.mesh.wire import varint
+from infermesh.mesh.wire import read_varint, varint
 from infermesh.oip.v2 import grpc_service_pb2 as oip
 
 Parameters = Mapping[str, oip.InferParameter]
@@ -43,14 +43,14 @@ def scan(data: bytes) -> Head:
             tag = data[at]
             at += 1
             if tag > 127:
-                tag, at = _varint(data, begin)
+                tag, at = read_varint(data, begin)
             if tag & 7 != 2:
                 at = _skip(data, at, tag, 0)
                 continue
             size = data[at]
             at += 1
             if size > 127:
-                size, at = _varint(data, at - 1)
+                size, at = read_varint(data, at - 1)
             stop = at + size
             if tag == _NAME:
                 model = data[at:stop]
@@ -63,7 +63,7 @@ def scan(data: bytes) -> Head:
             elif tag < 8:
                 raise _malformed(data)
             at = stop
-    except IndexError as error:
+    except (IndexError, DecodeError) as error:
         raise _malformed(data) from error
     if at > end:
         raise _malformed(data)
@@ -88,37 +88,24 @@ def field(number: int, value: bytes) -> bytes:
     return varint(number << 3 | 2) + varint(len(value)) + value
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise _malformed(data)
-
-
 def _skip(data: bytes, at: int, tag: int, depth: int) -> int:
     """Returns where a field without a length ends, or one within a group."""
     kind = tag & 7
     if tag < 8 or depth > _MOST_NESTED:
         raise _malformed(data)
     if kind == 0:
-        return _varint(data, at)[1]
+        return read_varint(data, at)[1]
     if kind == 1:
         return at + 8
     if kind == 2:
-        size, at = _varint(data, at)
+        size, at = read_varint(data, at)
         return at + size
     if kind == 5:
         return at + 4
     if kind != _GROUP:
         raise _malformed(data)
     while True:
-        inner, at = _varint(data, at)
+        inner, at = read_varint(data, at)
         if inner == (tag & ~7 | _GROUP_END):
             return at
         at = _skip(data, at, inner, depth + 1)
