@@ -17,7 +17,8 @@ class Model:
     def __init__(self) -> None:
         self.slots = 1
         self._pause = 0.0
-        self._running: dict[int, list[int]] = {}  # stream, number of the next token, and of the one after the last
+        self._running: list[int] = []
+        self._states = np.empty((0, 3), np.int64)  # of each: stream, number of the next token, and of the one after all
         self._due = 0.0
 
     def load(self, folder: str) -> None:
@@ -30,22 +31,25 @@ class Model:
         stream, start, count = (int(inputs[name][0]) for name in ("stream", "start", "count"))
         if count < 1:
             raise ValueError(f"count: expected 1 or more, got {count}")
-        self._running[sequence] = [stream, start, start + count]
+        self._running.append(sequence)
+        self._states = np.vstack((self._states, (stream, start, start + count)))
 
     def step(self) -> list[tuple[list[int], dict[str, Any], list[int]]]:
         """Gives every request its next token."""
         time.sleep(max(0.0, self._due - time.monotonic()))
         self._due = time.monotonic() + self._pause
-        running = self._running
-        states = np.array(list(running.values()), np.int64)
-        sequences, finished = list(running), []
-        for sequence, state in list(running.items()):
-            state[1] += 1
-            if state[1] == state[2]:
-                finished.append(sequence)
-                del running[sequence]
-        return [(sequences, {"stream": states[:, 0:1], "token": states[:, 1:2]}, finished)]
+        sequences, states = self._running, self._states
+        outputs = {"stream": states[:, 0:1].copy(), "token": states[:, 1:2].copy()}
+        states[:, 1] += 1
+        finished = [sequences[at] for at in np.flatnonzero(states[:, 1] == states[:, 2])]
+        if finished:
+            self._keep(states[:, 1] < states[:, 2])
+        return [(sequences, outputs, finished)]
 
     def cancel(self, sequence: int) -> None:
         """Forgets a request."""
-        del self._running[sequence]
+        self._keep(np.array(self._running) != sequence)
+
+    def _keep(self, wanted: Any) -> None:
+        self._running = [self._running[at] for at in np.flatnonzero(wanted)]
+        self._states = self._states[wanted]
