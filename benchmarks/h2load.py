@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -92,7 +92,8 @@ def parse(report: str, log: str) -> Result:
     if rate is None or requests is None or data is None:
         raise LoadFailed(f"h2load did no call: {report.strip()[-500:]}")
     timed = parse_log(log)
-    return Result(int(requests[1]), int(requests[3]), int(data[1]), float(rate[1]), timed.p50, timed.p99, timed.mean)
+    calls, failed = int(requests[1]), int(requests[3])
+    return replace(timed, calls=calls, failed=failed, data=int(data[1]), rate=float(rate[1]))
 
 
 def parse_log(log: str) -> Result:

@@ -102,6 +102,8 @@ class Execution:
             for threads in choices:
                 self._backend.use_threads(threads)
                 measured[threads] = warmup.measure(self._all_outputs, context.probe, limit, budget, clock)
+            if len(choices) == 1:
+                return measured[choices[0]]
             rows, seconds = warmup.largest_common(measured.values())
             once = partial(self._all_outputs, warmup.tile(context.probe, rows) if limit else context.probe)
             times = dict(zip(choices, seconds, strict=True))

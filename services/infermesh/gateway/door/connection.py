@@ -111,7 +111,7 @@ class DoorConnection(Gathering):
             return
         most = self._begun + self._port.limits.calls_at_once
         for place, each in enumerate(found):
-            if each.kind == _DATA:
+            if each.kind == frames.DATA:
                 self._data(each)
             elif self._begun < most:
                 self._other(each)
@@ -275,5 +275,4 @@ class DoorConnection(Gathering):
                 self._stalled[call] = moved, since
 
 
-_DATA: Final = int(Kind.DATA)
 _IDLE_TALK: Final = frozenset({Kind.PING, Kind.SETTINGS, Kind.PRIORITY, Kind.CONTINUATION, Kind.RST_STREAM})

@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
     def act(self, found: Sequence[Frame]) -> None:
         """Acts on frames. Raises ConnectionFault."""
         for each in found:
-            if each.kind == _DATA:
+            if each.kind == frames.DATA:
                 self._data(each)
             else:
                 self._other(each)
@@ -261,7 +261,6 @@ class Connection(asyncio.Protocol):
             self._grown |= self.window <= grown  # else none has waited for it
 
 
-_DATA: Final = int(Kind.DATA)
 _ACTS: Final[dict[int, Callable[[Connection, Frame], None]]] = {
     Kind.HEADERS: Connection._headers,
     Kind.CONTINUATION: Connection._continuation,

@@ -80,6 +80,10 @@ class ConnectionFault(MeshError):
         return made
 
 
+DATA: Final = int(Kind.DATA)
+"""The kind of nearly all frames: a member of an enum is looked up anew each time."""
+
+
 class Frame(NamedTuple):
     """A frame that came: its type (there may be unknown ones), flags, stream and content."""
 

@@ -18,7 +18,6 @@ PREFIX: Final = struct.Struct(">BI")
 """What stands before a message: whether it is compressed, and its size."""
 _AT_ONCE: Final = 256 << 10
 """Bytes after which the system is asked whether it takes more."""
-_DATA: Final = int(Kind.DATA)  # an enum is looked up anew each time
 _JOINED: Final = 16 << 10
 """Bytes up to which a copy is cheaper than a second piece."""
 
@@ -104,7 +103,7 @@ class Outgoing(ABC):
         if fits and not (self._out or line.paused):
             self.window -= size
             line.window -= size
-            head = frames.head(_DATA, 0, self.number, size)
+            head = frames.head(frames.DATA, 0, self.number, size)
             if size <= _JOINED:
                 line.write(b"".join((head, *parts)))
             else:
